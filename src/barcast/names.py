@@ -9,6 +9,7 @@ from barcast.errors import ConfigError
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + "-")
 UNIVERSAL = "universal"
+LINEAR = "_linear"  # the baseline served as a fallback; no slug can begin like this
 
 
 def slug(symbol: str) -> str:
@@ -42,7 +43,12 @@ def model_name(workspace: str, symbol: str | None) -> str:
     return f"{workspace}.{UNIVERSAL if symbol is None else slug(symbol)}"
 
 
+def linear_name(workspace: str) -> str:
+    """The registered and served name of the workspace's linear baseline."""
+    return f"{workspace}.{LINEAR}"
+
+
 def symbol_of(name: str) -> str | None:
-    """The symbol that a model name belongs to; None for the universal model."""
+    """The symbol that a model name belongs to; None for the universal model and the linear baseline."""
     tail = name.rpartition(".")[2]
-    return None if tail == UNIVERSAL else unslug(tail)
+    return None if tail in (UNIVERSAL, LINEAR) else unslug(tail)

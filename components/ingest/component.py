@@ -1,0 +1,19 @@
+"""Bars from the configured source into the Delta table; out comes the exact snapshot this run sees."""
+
+from kfp import dsl
+
+from components.step import step
+
+
+@step
+def ingest(config: str, run_id: str, bars: dsl.Output[dsl.Dataset]):
+    """Append the source's bars (idempotent) and write the snapshot as Parquet.
+
+    Args:
+        config: the run's configuration as JSON.
+        run_id: the run's name.
+        bars: the snapshot; its metadata hold the table's version and content hash.
+    """
+    from barcast import steps
+
+    bars.metadata.update(steps.ingest(config, run_id, bars.path))

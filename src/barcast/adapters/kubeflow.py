@@ -1,0 +1,132 @@
+"""The only module that imports kfp: runs a compiled pipeline on this machine, or submits it to a cluster.
+
+Pipelines come as the YAML that the package carries (`barcast/compiled`), so neither side imports `pipelines/`.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from barcast.errors import ClusterError, ConfigError, did_you_mean
+
+
+def compiled(name: str) -> Path:
+    """The compiled YAML of the pipeline `name`.
+
+    Raises:
+        ConfigError: there is no such pipeline.
+    """
+    folder = Path(str(importlib.resources.files("barcast") / "compiled"))
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(
+            f"There is no pipeline {name!r}; there are {', '.join(known)}.", hint=did_you_mean(name, known)
+        )
+    return folder / f"{name}.yaml"
+
+
+def run_local(name: str, arguments: dict[str, Any], pipeline_root: Path) -> None:
+    """Run a pipeline with `kfp.local`, each step in a process of its own.
+
+    Raises:
+        RuntimeError: a step failed (its own error is in the run's steps.jsonl).
+    """
+    from kfp import components, local
+
+    # kfp warns that our image's name is not python:*; the steps do run in this very environment.
+    warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*")
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True
+    )
+    components.load_component_from_file(str(compiled(name)))(**arguments)
+
+
+def _client(host: str, namespace: str, token: str | None) -> Any:
+    import httpx
+    import kfp
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:  # asked once here: kfp.Client itself repeats a refusal for half a minute
+        httpx.get(f"{host.rstrip('/')}/apis/v2beta1/healthz", headers=headers, timeout=10).raise_for_status()
+        return kfp.Client(host=host, namespace=namespace, existing_token=token)
+    except Exception as error:
+        raise _unreachable(host, error) from error
+
+
+def _unreachable(host: str, error: Exception) -> ClusterError:
+    reason = str(getattr(error, "reason", "") or error).splitlines()[0][:300]
+    return ClusterError(
+        f"Kubeflow Pipelines at {host} did not accept the request: {reason}",
+        hint="Check the address (e.g. http://localhost:8080 behind a port-forward), the token and the namespace.",
+    )
+
+
+def submit(
+    name: str,
+    arguments: dict[str, Any],
+    *,
+    host: str,
+    namespace: str = "kubeflow",
+    token: str | None = None,
+    experiment: str = "barcast",
+    version: str = "",
+) -> str:
+    """Upload a pipeline version and start a run of it.
+
+    Args:
+        name: which compiled pipeline.
+        arguments: its parameters.
+        host: the API's address.
+        namespace: where the run lives.
+        token: a bearer token, if the API asks for one.
+        experiment: the experiment that collects the runs.
+        version: the uploaded version's name; unique on the server.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        ClusterError: nothing listens there, or it refuses.
+    """
+    package = compiled(name)
+    client = _client(host, namespace, token)
+    pipeline_name = f"barcast-{name}"
+    try:
+        experiment_id = client.create_experiment(experiment, namespace=namespace).experiment_id
+        pipeline_id = client.get_pipeline_id(pipeline_name)
+        if pipeline_id is None:
+            pipeline_id = client.upload_pipeline(str(package), pipeline_name=pipeline_name).pipeline_id
+        uploaded = client.upload_pipeline_version(
+            str(package), pipeline_version_name=version or arguments["run_id"], pipeline_id=pipeline_id
+        )
+        run = client.run_pipeline(
+            experiment_id=experiment_id,
+            job_name=arguments["run_id"],
+            pipeline_id=pipeline_id,
+            version_id=uploaded.pipeline_version_id,
+            params=arguments,
+        )
+    except Exception as error:
+        raise _unreachable(host, error) from error
+    return str(run.run_id)
+
+
+def main() -> int:
+    """`python -m barcast.adapters.kubeflow NAME RUN_FOLDER`: the child process of `barcast run`."""
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    arguments = json.loads((folder / "arguments.json").read_text())
+    try:
+        run_local(name, arguments, folder / "artifacts")
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

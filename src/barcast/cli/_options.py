@@ -1,0 +1,55 @@
+"""Options that many commands share: which configuration, which folder, JSON output."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barcast.config import Config, load
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="Configuration file; without it BARCAST_CONFIG, else the workspace last run here, else the sample.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def base_folder() -> Path:
+    """The folder of all workspaces: BARCAST_ROOT, else `.barcast` here."""
+    return Path(os.environ.get("BARCAST_ROOT", ".barcast"))
+
+
+def current(path: Path | None) -> Config:
+    """The configuration a command works with.
+
+    In this order: `path`, the file named by BARCAST_CONFIG, what `barcast run` used last here, the sample's.
+    """
+    chosen = path or (Path(os.environ["BARCAST_CONFIG"]) if os.environ.get("BARCAST_CONFIG") else None)
+    last = base_folder() / "current.yaml"
+    if chosen is None and last.exists():
+        chosen = last
+    return load(chosen, root=base_folder())
+
+
+def remember(config: Config) -> None:
+    """Make `config` the one that later commands use by default."""
+    import yaml
+
+    folder = base_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".current.yaml"
+    temporary.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude={"storage"}), sort_keys=False))
+    temporary.replace(folder / "current.yaml")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, default=str))

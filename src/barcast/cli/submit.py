@@ -1,0 +1,44 @@
+"""`barcast submit`: the compiled pipeline, the same configuration, a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+
+HostOption = Annotated[str, typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API, e.g. http://localhost:8080.")]
+NamespaceOption = Annotated[str, typer.Option("--namespace", help="Kubernetes namespace of the runs.")]
+TokenOption = Annotated[str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if the API asks for one.")]
+
+
+def submit(
+    host: HostOption,
+    path: Annotated[Path | None, typer.Argument(help="Configuration file (see `barcast run`).")] = None,
+    pipeline: Annotated[str, typer.Option(help="Which pipeline.")] = "training",
+    namespace: NamespaceOption = "kubeflow",
+    token: TokenOption = None,
+    experiment: Annotated[str, typer.Option(help="Experiment that collects the runs.")] = "barcast",
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Upload a pipeline version and start a run of it on Kubeflow Pipelines."""
+    from barcast.adapters import kubeflow
+    from barcast.operations.runs import new_run_id
+
+    settings = current(path or config)
+    run_id = new_run_id(pipeline)
+    cluster_run = kubeflow.submit(
+        pipeline,
+        {"config": settings.model_dump_json(), "run_id": run_id},
+        host=host,
+        namespace=namespace,
+        token=token,
+        experiment=experiment,
+    )
+    if json_output:
+        print_json({"run_id": cluster_run, "name": run_id, "host": host, "config_hash": settings.hash})
+    else:
+        print(f"Submitted {run_id} as run {cluster_run}.\nWatch it at {host.rstrip('/')}/#/runs/details/{cluster_run}")

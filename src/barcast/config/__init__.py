@@ -1,0 +1,136 @@
+"""The one configuration schema, read from YAML: frozen, typed, unknown keys refused.
+
+Its hash is on every run and model. `storage` says where state lives and is no part of the hash, so that the same
+definition has one hash on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from barcast import intervals
+from barcast.config.bars import QualityConfig, SourceConfig, UniverseConfig
+from barcast.config.base import Section
+from barcast.config.decisions import DecisionsConfig
+from barcast.config.evaluation import CostsConfig, EvaluationConfig, GateConfig
+from barcast.config.feast import FeastConfig
+from barcast.config.features import FeaturesConfig
+from barcast.config.models import LabelsConfig, ModelConfig, SplitsConfig, TrainingConfig
+from barcast.config.registry import RegistryConfig
+from barcast.config.serving import GatewayConfig, ServingConfig
+from barcast.errors import ConfigError, did_you_mean
+from barcast.workspace import Workspace
+
+__all__ = ["Config", "Section", "StorageConfig", "load"]
+
+
+class StorageConfig(Section):
+    """Where this machine keeps state."""
+
+    root: str = Field(".barcast", description="Folder of all workspaces.")
+
+
+class Config(Section):
+    """Everything a run needs to know."""
+
+    workspace: str = Field("daily", description="Name of the workspace; also the Feast project and model prefix.")
+    interval: str = Field("1d", description="Length of a bar, e.g. 1m, 5m, 1h, 1d.")
+    horizon_bars: int = Field(5, ge=1, description="How far ahead a label looks, in bars.")
+    lookback_bars: int = Field(60, ge=2, description="Bars in the window that the network sees.")
+    generation: str = Field("direction_v1", description="Name of the FeatureService of this model generation.")
+    seed: int = Field(7, ge=0, description="Seed of training and sampling.")
+    approval: Literal["automatic", "manual"] = Field(
+        "automatic", description="Whether a gate's `promote` goes live at once or waits for a person."
+    )
+    storage: StorageConfig = StorageConfig()
+    source: SourceConfig = SourceConfig()
+    universe: UniverseConfig = UniverseConfig()
+    quality: QualityConfig = QualityConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    feast: FeastConfig = FeastConfig()
+    labels: LabelsConfig = LabelsConfig()
+    splits: SplitsConfig = SplitsConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    costs: CostsConfig = CostsConfig()
+    gate: GateConfig = GateConfig()
+    registry: RegistryConfig = RegistryConfig()
+    serving: ServingConfig = ServingConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    decisions: DecisionsConfig = DecisionsConfig()
+
+    @field_validator("interval")
+    @classmethod
+    def _known_interval(cls, value: str) -> str:
+        intervals.parse(value)
+        return value
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that identify the definition (storage left out)."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"storage"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def open_workspace(self) -> Workspace:
+        """Where this configuration's state lives."""
+        return Workspace(self.workspace, Path(self.storage.root))
+
+
+def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any) -> Config:
+    """The configuration in a YAML file (the defaults without one), with top-level `overrides` on it.
+
+    Relative paths in it are taken from the current folder.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, a value does not fit.
+    """
+    raw: Any = {}
+    if path is not None:
+        try:
+            raw = yaml.safe_load(path.read_text()) or {}
+        except FileNotFoundError:
+            raise ConfigError(f"There is no configuration file {path}.", hint="Check the path.") from None
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{path} cannot be read as YAML: {error}", hint="Correct the file.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds {type(raw).__name__}, not settings.", hint="Write `key: value` lines.")
+    if root is not None:
+        raw["storage"] = {**(raw.get("storage") or {}), "root": str(Path(root).absolute())}
+    raw.update(overrides)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_readable(error, path)) from error
+
+
+def _readable(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parent = _section(item["loc"][:-1])
+            known = list(parent.model_fields) if parent else []
+            lines.append(f"{where}: unknown key. {did_you_mean(str(item['loc'][-1]), known)}".strip())
+        else:
+            lines.append(f"{where}: {item['msg']} (got {item['input']!r})")
+    return f"The configuration {path or ''} is not valid:\n  ".replace("  is", " is") + "\n  ".join(lines)
+
+
+def _section(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model class that a location in the configuration belongs to."""
+    model: type[BaseModel] = Config
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = [annotation, *get_args(annotation)]
+        found = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        if not found:
+            return None
+        model = found[0]
+    return model

@@ -1,0 +1,1 @@
+"""Running things: pipeline runs, training queue, schedules, monitoring."""

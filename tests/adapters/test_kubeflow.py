@@ -1,0 +1,53 @@
+"""Submitting to Kubeflow Pipelines, against a double of its API."""
+
+from __future__ import annotations
+
+import socket
+
+import kfp_double
+import pytest
+
+from barcast.adapters import kubeflow
+from barcast.errors import ClusterError, ConfigError
+
+ARGUMENTS = {"config": "{}", "run_id": "training-1"}
+
+
+def test_submit_uploads_a_version_and_starts_a_run_with_the_arguments() -> None:
+    with kfp_double.serve() as server:
+        run_id = kubeflow.submit("training", ARGUMENTS, host=server.url)
+        run = server.runs[run_id]
+        assert run.runtime_config["parameters"] == ARGUMENTS
+        version = server.versions[run.pipeline_version_reference["pipeline_version_id"]]
+        assert server.specs[version.pipeline_version_id]["pipelineInfo"]["name"] == "barcast-training"
+        assert [p.display_name for p in server.pipelines.values()] == ["barcast-training"]
+        assert server.experiments[run.experiment_id].display_name == "barcast"
+
+
+def test_submit_twice_keeps_one_pipeline_with_two_versions() -> None:
+    with kfp_double.serve() as server:
+        kubeflow.submit("training", ARGUMENTS, host=server.url)
+        kubeflow.submit("training", {**ARGUMENTS, "run_id": "training-2"}, host=server.url)
+        assert len(server.pipelines) == 1
+        assert sorted(v.display_name for v in server.versions.values()) == ["training-1", "training-2"]
+        assert len(server.runs) == 2
+
+
+def test_submit_sends_the_token_and_fails_clearly_without_it() -> None:
+    with kfp_double.serve(token="secret") as server:
+        assert kubeflow.submit("training", ARGUMENTS, host=server.url, token="secret")
+        with pytest.raises(ClusterError, match="did not accept"):
+            kubeflow.submit("training", ARGUMENTS, host=server.url, token="wrong")
+
+
+def test_submit_with_nothing_listening_names_the_address() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ClusterError, match=url):
+        kubeflow.submit("training", ARGUMENTS, host=url)
+
+
+def test_compiled_with_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'training'"):
+        kubeflow.compiled("trainning")
