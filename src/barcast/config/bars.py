@@ -98,13 +98,11 @@ class SourceConfig(Section):
     end: str = Field(
         "", description="Take bars that close up to this time (ISO 8601, UTC); empty: to the last."
     )
-    files: FilesConfig = Field(default_factory=FilesConfig, description="Settings of kind `files`.")
-    simulator: SimulatorConfig = Field(
-        default_factory=SimulatorConfig, description="Settings of kind `simulator`."
-    )
-    ccxt: CcxtConfig = Field(default_factory=CcxtConfig, description="Settings of kind `ccxt`.")
-    ib: IbConfig = Field(default_factory=IbConfig, description="Settings of kind `ib`.")
-    custom: CustomConfig = Field(default_factory=CustomConfig, description="Settings of kind `custom`.")
+    files: FilesConfig = Field(default=FilesConfig(), description="Settings of kind `files`.")
+    simulator: SimulatorConfig = Field(default=SimulatorConfig(), description="Settings of kind `simulator`.")
+    ccxt: CcxtConfig = Field(default=CcxtConfig(), description="Settings of kind `ccxt`.")
+    ib: IbConfig = Field(default=IbConfig(), description="Settings of kind `ib`.")
+    custom: CustomConfig = Field(default=CustomConfig(), description="Settings of kind `custom`.")
 
 
 class UniverseConfig(Section):

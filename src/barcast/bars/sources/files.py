@@ -1,0 +1,300 @@
+"""Bars from Parquet and CSV files.
+
+A folder holds one file per symbol (the file's name is the symbol) or files with a `symbol` column. Column names
+are matched without regard to case and by common aliases, or named by you. Times become bar closes: exchange files
+stamp a bar at its OPEN, so the interval is added; a date without a time means that day's session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from barcast import clock, intervals
+from barcast.bars.calendar import Calendar
+from barcast.bars.schema import TIME, check, conform
+from barcast.bars.sources.base import between, selected
+from barcast.bars.splits import with_factors
+from barcast.config.bars import FilesConfig
+from barcast.errors import ConfigError, DataError
+from barcast.names import unslug
+
+_SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz")
+ALIASES = {
+    "symbol": ("symbol", "ticker", "instrument", "pair"),
+    "timestamp": (
+        "timestamp",
+        "time",
+        "date",
+        "datetime",
+        "open_time",
+        "close_time",
+        "event_timestamp",
+        "ts",
+    ),
+    "open": ("open", "o"),
+    "high": ("high", "h"),
+    "low": ("low", "l"),
+    "close": ("close", "c", "last"),
+    "volume": ("volume", "vol", "v"),
+    "adjusted_close": ("adjusted_close", "adj close", "adj_close", "adjclose", "adjusted close"),
+    "price_factor": ("price_factor",),
+    "volume_factor": ("volume_factor",),
+    "created_timestamp": ("created_timestamp",),
+}
+
+
+class FilesSource:
+    """Parquet and CSV files under one path."""
+
+    def __init__(self, config: FilesConfig, interval: str, calendar: str) -> None:
+        if not config.path:
+            raise ConfigError(
+                "source.kind is files, but source.files.path is empty.", hint="Name a folder or a file."
+            )
+        unknown = set(config.columns) - set(ALIASES)
+        if unknown:
+            raise ConfigError(
+                f"source.files.columns names {sorted(unknown)}.",
+                hint=f"Canonical columns are: {', '.join(ALIASES)}.",
+            )
+        self._config, self._interval, self._calendar = config, interval, Calendar.of(calendar)
+        self._by_symbol: dict[str, list[Path]] | None = None
+
+    def symbols(self) -> list[str]:
+        return sorted(self._index())
+
+    def fetch(
+        self, symbols: Sequence[str] | None = None, start: datetime | None = None, end: datetime | None = None
+    ) -> pl.DataFrame:
+        """Bars as `Source.fetch` says, checked row by row.
+
+        Raises:
+            DataError: a file is missing, empty, unreadable, lacks columns, has text for a number, is not in time
+                order, or a bar breaks a row rule (`barcast.bars.schema.ROW_RULES`) or closes in the future.
+        """
+        index = self._index()
+        wanted = selected(list(index), symbols)
+        files = sorted({file for symbol in wanted for file in index[symbol]})
+        parts = [self._bars(file) for file in files]
+        bars = pl.concat(parts).filter(pl.col("symbol").is_in(wanted)).sort("symbol", "event_timestamp")
+        check(bars, as_of=clock.now(), origin=str(self._config.path))
+        return between(bars, start, end)
+
+    def _index(self) -> dict[str, list[Path]]:
+        if self._by_symbol is None:
+            found: dict[str, list[Path]] = {}
+            for file in list_files(Path(self._config.path)):
+                header = _read(file, rows=1)
+                column = self._match(header.columns).get("symbol")
+                names = (
+                    _read(file, columns=[column])[column].unique().cast(pl.String).to_list()
+                    if column
+                    else [_stem(file)]
+                )
+                for name in names:
+                    found.setdefault(name, []).append(file)
+            self._by_symbol = found
+        return self._by_symbol
+
+    def _match(self, columns: Sequence[str]) -> dict[str, str]:
+        by_lower = {name.strip().lower(): name for name in columns}
+        matched = {}
+        for canonical, aliases in ALIASES.items():
+            own = self._config.columns.get(canonical)
+            if own is not None and own not in columns:
+                raise DataError(
+                    f"source.files.columns says {canonical}: {own!r}, but the file has {list(columns)}.",
+                    hint="Correct the name (case matters).",
+                )
+            hit = own or next((by_lower[alias] for alias in aliases if alias in by_lower), None)
+            if hit is not None:
+                matched[canonical] = hit
+        return matched
+
+    def _bars(self, file: Path) -> pl.DataFrame:
+        raw = _read(file)
+        if raw.height == 0:
+            raise DataError(f"{file} holds no rows.", hint="Remove the file or fill it.")
+        matched = self._match(raw.columns)
+        if "timestamp" not in matched:
+            raise DataError(
+                f"{file} has no time column; it has {raw.columns}.",
+                hint="Name it in the configuration: source: {files: {columns: {timestamp: YourColumn}}}.",
+            )
+        frame = raw.select(pl.col(name).alias(canonical) for canonical, name in matched.items())
+        if "symbol" not in frame.columns:
+            frame = frame.with_columns(symbol=pl.lit(_stem(file)))
+        frame = frame.with_columns(symbol=pl.col("symbol").cast(pl.String))
+        frame = frame.with_columns(event_timestamp=self._closes(frame["timestamp"], file)).drop("timestamp")
+        _ordered(frame, file)
+        if "adjusted_close" in frame.columns and "price_factor" not in frame.columns:
+            numbers = frame.with_columns(pl.col("open", "close", "adjusted_close").cast(pl.Float64))
+            frame = with_factors(numbers)
+        frame = conform(frame.drop("adjusted_close", strict=False), origin=str(file))
+        self._spacing(frame, file)
+        return frame
+
+    def _closes(self, times: pl.Series, file: Path) -> pl.Series:
+        parsed = parse_times(times, self._config.timezone, self._config.time_format, str(file))
+        length = intervals.parse(self._interval)
+        daily = length >= timedelta(days=1)
+        if isinstance(parsed, pl.Series) and parsed.dtype == pl.Date:
+            if not daily:
+                raise DataError(
+                    f"{file} has dates without times, but the interval is {self._interval}.",
+                    hint="Set interval: 1d, or give times.",
+                )
+            closes = self._calendar.session_closes(parsed)
+            if closes.null_count():
+                first = parsed.filter(closes.is_null())[0]
+                raise DataError(
+                    f"{file}: {closes.null_count()} date(s) are no session of calendar "
+                    f"{self._calendar.name}; first: {first}.",
+                    hint="Set universe.calendar to the market's calendar (24/7 for crypto).",
+                )
+            return closes
+        return parsed + length if self._config.timestamp == "open" else parsed
+
+    def _spacing(self, frame: pl.DataFrame, file: Path) -> None:
+        """Refuse a file of another interval: bars closer than the interval, or all of them farther apart."""
+        steps = frame.select(
+            pl.col("event_timestamp").diff().over("symbol").drop_nulls().dt.total_seconds()
+        ).to_series()
+        length = intervals.seconds(self._interval)
+        if steps.len() == 0 or length >= 86400:
+            wrong = steps.len() > 0 and int(steps.median() or 0) < 3600 * 6  # type: ignore[arg-type]
+        else:
+            shortest = steps.min()
+            too_close = shortest != length and float((steps < length).cast(pl.Float64).mean() or 0) > 0.01  # type: ignore[arg-type]
+            wrong = too_close or steps.mode()[0] > length
+        if wrong:
+            raise DataError(
+                f"{file} holds bars mostly {int(steps.mode()[0])} s apart; the configured interval is "
+                f"{self._interval} ({length} s).",
+                hint="Set `interval` to the file's interval, or resample the file.",
+            )
+
+
+def list_files(path: Path) -> list[Path]:
+    """The bar files at `path`, sorted.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist.", hint="Correct source.files.path.")
+    files = sorted(f for f in path.iterdir() if f.is_file() and f.name.lower().endswith(_SUFFIXES))
+    if not files:
+        raise DataError(f"{path} holds no {', '.join(_SUFFIXES)} file.", hint="Correct source.files.path.")
+    return files
+
+
+def _stem(file: Path) -> str:
+    name = file.name
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return unslug(name) if "_2f" in name else name
+
+
+def _read(file: Path, *, rows: int | None = None, columns: list[str] | None = None) -> pl.DataFrame:
+    if file.stat().st_size == 0:
+        raise DataError(f"{file} is empty (0 bytes).", hint="Remove it or write it again.")
+    try:
+        if file.suffix in (".parquet", ".pq"):
+            return pl.read_parquet(file, n_rows=rows, columns=columns)
+        return pl.read_csv(file, n_rows=rows, columns=columns, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{file} cannot be read: {reason}.", hint="The file is damaged or of another kind."
+        ) from error
+
+
+def parse_times(times: pl.Series, timezone: str, time_format: str, origin: str) -> pl.Series:
+    """Instants in UTC, or dates where the texts are dates.
+
+    Numbers are epoch seconds, milliseconds, microseconds or nanoseconds, told by their size.
+
+    Raises:
+        DataError: not times, or local times that do not exist or occur twice at a daylight-saving change.
+    """
+    if times.null_count():
+        raise DataError(f"{origin}: {times.null_count()} row(s) have no time.", hint="Remove them.")
+    if times.dtype == pl.Date:
+        return times
+    if times.dtype.is_numeric():
+        return _epoch(times, origin)
+    if times.dtype == pl.String:
+        times = _text(times, time_format, origin)
+        if times.dtype == pl.Date:
+            return times
+    if not isinstance(times.dtype, pl.Datetime):
+        raise DataError(
+            f"{origin}: the time column is {times.dtype}.", hint="Give times, dates or epoch numbers."
+        )
+    if times.dtype.time_zone is not None:
+        return times.dt.convert_time_zone("UTC").cast(TIME)
+    try:
+        return times.cast(pl.Datetime("us")).dt.replace_time_zone(timezone).dt.convert_time_zone("UTC")
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{origin}: a local time cannot be placed in {timezone}: {str(error).splitlines()[0]}.",
+            hint="Give times in UTC or with their offset; a clock change makes local times ambiguous.",
+        ) from error
+
+
+def _epoch(times: pl.Series, origin: str) -> pl.Series:
+    top = float(times.max() or 0)  # type: ignore[arg-type]
+    for limit, factor in ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1)):
+        if 0 < top < limit:
+            return (
+                (times.cast(pl.Float64) * factor)
+                .round()
+                .cast(pl.Int64)
+                .cast(pl.Datetime("us"))
+                .dt.replace_time_zone("UTC")
+            )
+    if top >= 1e17:
+        return (times.cast(pl.Int64) // 1_000).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    raise DataError(f"{origin}: the time column holds numbers up to {top}.", hint="Give epoch times or text.")
+
+
+def _text(times: pl.Series, time_format: str, origin: str) -> pl.Series:
+    try:
+        if time_format:
+            if "%H" not in time_format and "%s" not in time_format:
+                return times.str.to_date(time_format)
+            has_zone = "%z" in time_format
+            return times.str.to_datetime(time_format, time_unit="us", time_zone="UTC" if has_zone else None)
+        if times.str.len_chars().max() == 10:
+            return times.str.to_date("%Y-%m-%d")
+        zoned = times.str.contains(r"(Z|[+-]\d\d:?\d\d)$")
+        if zoned.all():
+            return times.str.to_datetime(time_unit="us", time_zone="UTC")
+        return times.str.to_datetime(time_unit="us")
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{origin}: times such as {times[0]!r} are not understood: {str(error).splitlines()[0]}.",
+            hint="Set source.files.time_format, e.g. '%d.%m.%Y %H:%M'.",
+        ) from error
+
+
+def _ordered(frame: pl.DataFrame, file: Path) -> None:
+    step = frame.select("symbol", t="event_timestamp", d=pl.col("event_timestamp").diff().over("symbol"))
+    wrong = step.filter(pl.col("d") <= timedelta(0))
+    if wrong.height:
+        symbol, when, by = wrong.row(0)
+        kind = "occurs twice" if by == timedelta(0) else "comes after a later one"
+        raise DataError(
+            f"{file}: the bar of {symbol} that closes at {when.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} {kind}"
+            f" ({wrong.height} such row(s)).",
+            hint="Sort the file by time and keep one row per bar.",
+        )
