@@ -1,0 +1,1 @@
+"""Training: datasets become models that can be saved, exported and compared."""
