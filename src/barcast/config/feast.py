@@ -14,20 +14,17 @@ class FeastConfig(Section):
 
     feature_store_yaml: Path | None = Field(
         default=None,
-        description="A Feast feature_store.yaml to use (Redis, PostgreSQL ...); none means the embedded stores.",
+        description="A Feast feature_store.yaml to use (Redis, PostgreSQL ...); none: the embedded stores.",
     )
     ttl_bars: float = Field(
         default=0.5,
         gt=0,
-        description="How long a row stays valid in a historical join, in bars. Below 1, a missing bar's row is "
-        "null instead of being replaced by the row before it.",
+        description="How long a row stays valid in a historical join, in bars. Below 1, a missing bar's row "
+        "is null instead of being replaced by the row before it.",
     )
-    max_age_bars: float = Field(
-        default=2.0,
-        gt=0,
-        description="Oldest window that an online read accepts, in bars of trading time behind the present.",
+    max_age_bars: int = Field(
+        default=1,
+        ge=0,
+        description="How many bars may have closed since the last bar of a window that an online read accepts.",
     )
     owner: str = Field(default="barcast", description="Owner written on every Feast object.")
-    online_write_batch_rows: int = Field(
-        default=500, gt=0, description="Rows sent to the online store at once by a materialisation."
-    )

@@ -1,0 +1,69 @@
+"""Feast's RepoConfig of a workspace: the embedded stores, or those of a feature_store.yaml.
+
+The embedded form keeps the registry and the online store under `<workspace>/feast` and Parquet under
+`<workspace>/features`; `feature_repo/feature_store.yaml` says the same for the command `feast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from feast import RepoConfig
+from feast.data_source import DataSource
+from feast.repo_config import load_repo_config
+
+from barcast.adapters import feast_definitions as definitions
+from barcast.adapters.feast_sqlite import TYPE as SQLITE
+from barcast.adapters.polars_offline_store import TYPE as POLARS
+from barcast.config import Config
+from barcast.errors import ConfigError
+from barcast.workspace import Workspace
+
+
+def repo_config(workspace: Workspace, config: Config) -> RepoConfig:
+    """The workspace's Feast configuration; the workspace's name is the Feast project.
+
+    Raises:
+        ConfigError: the feature_store.yaml does not exist.
+    """
+    path = config.feast.feature_store_yaml
+    if path is not None:
+        path = Path(path).absolute()
+        if not path.is_file():
+            raise ConfigError(
+                f"feast.feature_store_yaml names {str(path)!r}, which is no file.",
+                hint="Give the path of a feature_store.yaml, or leave it out for the embedded stores.",
+            )
+        loaded: RepoConfig = load_repo_config(path.parent, path)
+        loaded.project = workspace.name
+        return loaded
+    folder = workspace.feast
+    folder.mkdir(parents=True, exist_ok=True)
+    return RepoConfig(
+        project=workspace.name,
+        provider="local",
+        registry=str(folder / "registry.db"),
+        online_store={"type": SQLITE, "path": str(folder / "online.db")},
+        offline_store={"type": POLARS},
+        entity_key_serialization_version=3,
+        materialization={"pull_latest_features": True},
+        repo_path=folder,
+    )
+
+
+def source_factory(repo: RepoConfig, features: Path, owner: str) -> Callable[[str], DataSource]:
+    """Makes batch sources of the class that the configured offline store reads.
+
+    Args:
+        repo: the Feast configuration.
+        features: folder of the Parquet files, for file stores.
+    """
+    if is_postgres(repo):
+        return lambda dataset: definitions.postgres_source(repo.project, dataset, owner=owner)
+    return lambda dataset: definitions.file_source(features, dataset, owner=owner)
+
+
+def is_postgres(repo: RepoConfig) -> bool:
+    """Whether the offline store is PostgreSQL."""
+    return "postgres" in str(repo.offline_store.type).lower()

@@ -1,0 +1,164 @@
+"""Parquet files of one Feast FileSource: which there are, their keys, their rows by number, and appending to them.
+
+A source is one file, a folder of files, or a pattern. Rows are numbered through all files in the order of their
+names, so a later file's row wins where everything else is equal. A join reads the narrow key columns first and then
+only those row groups that hold an answer: memory is bounded by the answer and one row group.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import FileSource
+from feast.data_format import ParquetFormat
+from feast.data_source import DataSource
+
+from barcast.errors import DataError
+
+ROW = "__row"
+ROW_GROUP_ROWS = 65_536
+_PART = re.compile(r"part-(\d{8})-[0-9a-f]{8}\.parquet")
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """The files of a source as they are at one moment; written files never change, so two reads agree."""
+
+    paths: tuple[Path, ...]
+    origin: Path
+
+    @classmethod
+    def of(cls, source: DataSource | None, repo_path: str | Path | None) -> ParquetFiles:
+        """The files behind a FileSource; none where nothing was written yet.
+
+        Raises:
+            DataError: the source is not a Parquet FileSource on this machine's disk.
+        """
+        if not isinstance(source, FileSource):
+            raise DataError(
+                f"The Polars offline store reads Parquet files, not a {type(source).__name__}.",
+                hint="Declare a feast.FileSource with ParquetFormat, or use the offline store of that source.",
+            )
+        if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
+            raise DataError(
+                f"Source {source.name!r} has the format {type(source.file_format).__name__}, expected Parquet.",
+                hint="Give file_format=ParquetFormat().",
+            )
+        origin = Path(FileSource.get_uri_for_file_path(repo_path, source.path))
+        if origin.is_dir():
+            found = sorted(p for p in origin.rglob("*.parquet") if not p.name.startswith("."))
+        elif any(mark in origin.name for mark in "*?["):
+            found = sorted(origin.parent.glob(origin.name))
+        else:
+            found = [origin] if origin.exists() else []
+        return cls(tuple(found), origin)
+
+    def columns(self) -> list[str]:
+        """Column names, in the order of the newest file."""
+        return list(pq.read_schema(self.paths[-1]).names) if self.paths else []
+
+    def scan(self) -> pl.LazyFrame:
+        """All rows, lazily, numbered in the column `__row`; a column absent from some file is null there."""
+        newest = self.paths[-1]
+        return pl.scan_parquet(
+            list(self.paths),
+            row_index_name=ROW,
+            schema=pl.scan_parquet(newest).collect_schema(),
+            missing_columns="insert",
+            extra_columns="ignore",
+            glob=False,
+            hive_partitioning=False,
+        )
+
+    def take(self, rows: np.ndarray, columns: Sequence[str]) -> pl.DataFrame:
+        """The given columns of the rows with these numbers (ascending, unique), in that order.
+
+        One row group at a time is in memory besides the answer; groups without an answer are not read.
+        """
+        parts = [pl.from_arrow(part) for part in self._taken(rows, columns)]
+        if not parts:
+            return pl.DataFrame(schema={c: self.scan().collect_schema()[c] for c in columns})
+        return pl.concat(
+            [p for p in parts if isinstance(p, pl.DataFrame)], how="vertical_relaxed", rechunk=False
+        )
+
+    def _taken(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.Table]:
+        offset = 0
+        schema = pq.read_schema(self.paths[-1]) if self.paths else None
+        for path in self.paths:
+            with pq.ParquetFile(path) as file:
+                metadata = file.metadata
+                end = offset + metadata.num_rows
+                if np.searchsorted(rows, offset) == np.searchsorted(rows, end):
+                    offset = end
+                    continue
+                present = [c for c in columns if c in file.schema_arrow.names]
+                for group in range(metadata.num_row_groups):
+                    end = offset + metadata.row_group(group).num_rows
+                    first, last = np.searchsorted(rows, [offset, end])
+                    if first < last:
+                        table = file.read_row_group(group, columns=present)
+                        table = table.take(pa.array(rows[first:last] - offset))
+                        for name in columns:
+                            if name not in present:
+                                assert schema is not None
+                                table = table.append_column(
+                                    name, pa.nulls(table.num_rows, schema.field(name).type)
+                                )
+                        yield table.select(list(columns))
+                    offset = end
+
+
+def write(path: Path, table: pa.Table) -> None:
+    """Write one Parquet file atomically: whole under its name, or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    plain = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    try:
+        pq.write_table(table, part, row_group_size=ROW_GROUP_ROWS, compression="lz4", use_dictionary=plain)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def append(files: ParquetFiles, table: pa.Table) -> None:
+    """Add rows: a new file in a folder; a single file is replaced by one that holds old and new rows.
+
+    Raises:
+        DataError: the columns differ from those already there.
+    """
+    known = files.columns()
+    if known and set(known) != set(table.column_names):
+        missing, extra = (
+            sorted(set(known) - set(table.column_names)),
+            sorted(set(table.column_names) - set(known)),
+        )
+        raise DataError(
+            f"The rows do not fit the offline store {files.origin.name!r}: missing columns {missing}, "
+            f"unknown columns {extra}.",
+            hint="Write the same features, or start a new generation with its own folder.",
+        )
+    if known:
+        table = table.select(known).cast(pq.read_schema(files.paths[-1]).remove_metadata())
+    if files.origin.suffix == ".parquet":
+        old = [pq.read_table(p).cast(table.schema) for p in files.paths]
+        write(files.origin, pa.concat_tables([*old, table]))
+    else:
+        write(files.origin / next_name(files.paths), table)
+
+
+def next_name(paths: Sequence[Path]) -> str:
+    """A file name that sorts after all present ones."""
+    numbers = [int(m[1]) for m in (_PART.fullmatch(p.name) for p in paths) if m]
+    return f"part-{max(numbers, default=-1) + 1:08d}-{uuid.uuid4().hex[:8]}.parquet"
