@@ -1,0 +1,182 @@
+"""Verdicts and decisions: a version is judged, becomes the challenger, and is approved or rejected.
+
+An approval holds for exactly one version, against exactly the champion that its evidence compared it with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from barcast.errors import RefusedError, RegistryError
+from barcast.registry.core import CHALLENGER, Core, need_person
+from barcast.registry.state import Model, Version
+
+POLICY = "policy:automatic"
+
+
+def judge(core: Core, symbol: str | None, version: int, verdict: Any, by: str = "gate") -> None:
+    """Record the gate's verdict: an object or mapping with `outcome` (promote, keep, hold), `reasons`,
+    `numbers`, `days_to_decide`.
+
+    Raises:
+        RegistryError: the version is not registered, or the outcome is unknown.
+    """
+
+    def part(name: str, default: Any) -> Any:
+        return verdict.get(name, default) if isinstance(verdict, Mapping) else getattr(verdict, name, default)
+
+    outcome = str(getattr(part("outcome", ""), "value", part("outcome", "")))
+    if outcome not in ("promote", "keep", "hold"):
+        raise RegistryError(
+            f"A verdict's outcome is {outcome!r}; promote, keep or hold was expected.",
+            hint="Pass what evaluation.gate.decide returned.",
+        )
+    with core.change() as state:
+        model = core.model(state, symbol)
+        core.version(model, version)
+        core.ledger.append(
+            "judged",
+            model=model.name,
+            version=version,
+            by=by,
+            reason=" ".join(str(r) for r in part("reasons", ())),
+            details={
+                "outcome": outcome,
+                "reasons": [str(r) for r in part("reasons", ())],
+                "numbers": part("numbers", {}),
+                "days_to_decide": part("days_to_decide", None),
+                "champion": model.champion,
+            },
+        )
+    core.tracking.tag_version(model.name, version, {"barcast.verdict": outcome})
+
+
+def set_challenger(core: Core, symbol: str | None, version: int, by: str = "pipeline") -> None:
+    """Let `version` wait for approval as the challenger; a challenger that waited before is superseded.
+
+    Raises:
+        RefusedError: the gate has not judged it, or said keep.
+        RegistryError: the version is unknown or already decided, or MLflow is away.
+    """
+    with core.change() as state:
+        model = core.model(state, symbol)
+        candidate = core.version(model, version)
+        if candidate.judged is None or candidate.judged.details["outcome"] == "keep":
+            said = "has not judged it" if candidate.judged is None else "keeps the incumbent"
+            raise RefusedError(
+                f"{model.name} version {version} cannot become the challenger: the gate {said}.",
+                hint="Only a verdict of promote or hold makes a challenger.",
+            )
+        if candidate.status not in ("registered", "challenger", "superseded"):
+            raise RegistryError(
+                f"{model.name} version {version} is {candidate.status} already.",
+                hint="Register a new version.",
+            )
+        core.guard(model, state)
+        core.tracking.set_alias(model.name, CHALLENGER, version)
+        core.ledger.append(
+            "challenger", model=model.name, version=version, by=by, details={"champion": model.champion}
+        )
+
+
+def waiting(core: Core, model: Model, version: int | None) -> Version:
+    """The challenger that a decision speaks of.
+
+    Raises:
+        RegistryError: nothing waits, or not this version, or the champion changed since it was evaluated.
+    """
+    number = version if version is not None else model.challenger
+    if number is None:
+        raise RegistryError(
+            f"{model.name} has no challenger.", hint="`barcast models list` shows what waits."
+        )
+    candidate = core.version(model, number)
+    if candidate.status == "superseded" or (candidate.status == "challenger" and model.challenger != number):
+        raise RegistryError(
+            f"{model.name} version {number} was superseded by version {model.challenger or model.champion}; "
+            "its approval is void.",
+            hint="Decide on the version that waits now (`barcast models list`).",
+        )
+    if candidate.status not in ("challenger", "approved"):
+        raise RegistryError(
+            f"{model.name} version {number} is {candidate.status}, not waiting for a decision.",
+            hint="`barcast models history` says who decided.",
+        )
+    compared = candidate.challenger.details.get("champion") if candidate.challenger else None
+    if compared != model.champion:
+        raise RegistryError(
+            f"{model.name} version {number} was evaluated against champion {compared}, but version "
+            f"{model.champion} is live now: the evidence is superseded.",
+            hint="Run the pipeline again, so that it is compared with what answers now.",
+        )
+    return candidate
+
+
+def approve(core: Core, symbol: str | None, by: str, reason: str, version: int | None = None) -> int:
+    """Approve the challenger (of number `version`, where given); `promote` then serves exactly it.
+
+    Raises:
+        RegistryError: nothing waits, it was superseded or decided already, or the registry is inconsistent.
+    """
+    by, reason = need_person(by, reason)
+    with core.change() as state:
+        model = core.model(state, symbol)
+        candidate = waiting(core, model, version)
+        if candidate.status == "approved":
+            return candidate.number
+        core.guard(model, state)
+        core.ledger.append(
+            "approved",
+            model=model.name,
+            version=candidate.number,
+            by=by,
+            reason=reason,
+            details={"digest": candidate.digest, "champion": model.champion},
+        )
+    return candidate.number
+
+
+def approve_automatically(core: Core, symbol: str | None, version: int | None = None) -> int:
+    """Approve by the policy written in the configuration: `approval: automatic`, and the gate said promote.
+
+    Raises:
+        RefusedError: the policy asks for a person.
+    """
+    model = core.model(core.state(), symbol)
+    candidate = waiting(core, model, version)
+    outcome = candidate.judged.details["outcome"] if candidate.judged else "not judged"
+    if core.approval != "automatic" or outcome != "promote":
+        raise RefusedError(
+            f"{model.name} version {candidate.number} waits for a person (approval: {core.approval}, "
+            f"verdict: {outcome}).",
+            hint="`barcast models approve SYMBOL --by NAME --reason TEXT`.",
+        )
+    why = candidate.judged.reason if candidate.judged else ""
+    return approve(core, symbol, POLICY, f"approval: automatic. {why}".strip(), candidate.number)
+
+
+def reject(core: Core, symbol: str | None, by: str, reason: str, version: int | None = None) -> int:
+    """Reject the challenger; it is never promoted.
+
+    Raises:
+        RegistryError: nothing waits, or it was decided already.
+    """
+    by, reason = need_person(by, reason)
+    with core.change() as state:
+        model = core.model(state, symbol)
+        number = version if version is not None else model.challenger
+        if number is None:
+            raise RegistryError(
+                f"{model.name} has no challenger.", hint="`barcast models list` shows what waits."
+            )
+        candidate = core.version(model, number)
+        if candidate.status not in ("challenger", "approved", "registered"):
+            raise RegistryError(
+                f"{model.name} version {number} is {candidate.status}; it cannot be rejected.",
+                hint="A champion is replaced with `barcast models rollback`.",
+            )
+        if number == model.challenger:
+            core.tracking.set_alias(model.name, CHALLENGER, None)
+        core.ledger.append("rejected", model=model.name, version=number, by=by, reason=reason)
+    return number

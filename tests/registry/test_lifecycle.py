@@ -1,0 +1,228 @@
+"""From registration to promotion: who may decide what, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from barcast.errors import RefusedError, RegistryError
+from barcast.registry import Registry, manifest
+
+Make = Callable[..., int]
+
+
+def test_register_with_everything_puts_it_all_on_the_version(
+    registry: Registry, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = kit.model_folder(tmp_path / "export", 1)
+    (tmp_path / "report.html").write_text("<h1>report</h1>")
+    version = registry.register(
+        folder,
+        "BTC/USDT",
+        kit.metadata(metrics={"sharpe": 0.7, "auc": float("nan")}),
+        {"report.html": tmp_path / "report.html"},
+        kit.recorded(),
+    )
+
+    shown = registry.show("BTC/USDT", version)
+    assert (version, shown["model"]) == (1, "daily.BTC_2fUSDT")
+    assert shown["metrics"] == {"sharpe": 0.7, "reliability": 0.6}  # MLflow holds finite numbers only
+    assert shown["data_hash"] == "d" * 64
+    assert shown["config_hash"] == "c" * 64
+    assert shown["code_version"].startswith("0.1.0+")
+    assert shown["digest"] == manifest.digest(manifest.hash_files(folder))
+    assert "# Model card: BTC/USDT" in shown["model_card"]
+    evidence = registry.evidence("BTC/USDT", version, tmp_path / "evidence")
+    assert (evidence / "report.html").read_text() == "<h1>report</h1>"
+    assert json.loads((evidence / "features.json").read_text()) == ["log_return_1", "rsi_14"]
+    assert "mlflow" in json.loads((evidence / "environment.json").read_text())["packages"]
+    info = registry.tracking.version("daily.BTC_2fUSDT", 1)
+    assert info.tags["barcast.data_hash"] == "d" * 64
+    assert info.parameters["model.units"] == "32"
+    assert registry.verify() == []
+
+
+def test_promote_after_approval_serves_exactly_what_was_registered(
+    registry: Registry, register: Make, kit: SimpleNamespace
+) -> None:
+    version = register("AAPL", kit.PROMOTE)
+    registry.set_challenger("AAPL", version)
+    assert registry.tracking.aliases("daily.AAPL") == {"challenger": 1}
+    assert registry.live.read() == {}
+
+    assert registry.approve("AAPL", by="ana", reason="better in both halves") == 1
+    assert registry.live.read() == {}  # an approval alone serves nothing
+    assert registry.promote("AAPL") == 1
+
+    assert registry.live.read() == {"daily.AAPL": {"stable": 1}}
+    assert registry.tracking.aliases("daily.AAPL") == {"champion": 1}
+    served = registry.live.directory("daily.AAPL", 1)
+    assert (served / "saved_model.pb").read_bytes() == b"graph 1"
+    assert (served / "assets.extra" / "serving.json").exists()
+    manifest.verify(served, registry.state().models["daily.AAPL"].versions[1].digest)
+    promotion = registry.history("AAPL")[-1]
+    assert (promotion["action"], promotion["by"], promotion["reason"]) == ("promoted", "ana", "better in both halves")
+    assert registry.verify() == []
+
+
+def test_promote_without_approval_is_refused(registry: Registry, register: Make, kit: SimpleNamespace) -> None:
+    version = register("AAPL", kit.PROMOTE)
+    registry.set_challenger("AAPL", version)
+    with pytest.raises(RegistryError, match="waits for approval"):
+        registry.promote("AAPL")
+    assert registry.live.read() == {}
+
+
+def test_promote_twice_changes_nothing_the_second_time(registry: Registry, promoted: Make) -> None:
+    promoted("AAPL")
+    lines = len(registry.ledger.read())
+    assert registry.promote("AAPL", 1) == 1
+    assert len(registry.ledger.read()) == lines
+
+
+def test_second_promotion_keeps_the_former_champion_loaded(registry: Registry, promoted: Make) -> None:
+    promoted("AAPL")
+    promoted("AAPL")
+    assert registry.live.read() == {"daily.AAPL": {"stable": 2, "previous": 1}}
+    assert registry.state().models["daily.AAPL"].versions[1].status == "retired"
+
+
+def test_challenger_with_verdict_keep_is_refused(registry: Registry, register: Make, kit: SimpleNamespace) -> None:
+    version = register("AAPL", kit.KEEP)
+    with pytest.raises(RefusedError, match="keeps the incumbent"):
+        registry.set_challenger("AAPL", version)
+    unjudged = register("AAPL")
+    with pytest.raises(RefusedError, match="has not judged"):
+        registry.set_challenger("AAPL", unjudged)
+
+
+def test_approval_of_a_superseded_challenger_is_refused(
+    registry: Registry, register: Make, kit: SimpleNamespace
+) -> None:
+    for _ in range(2):
+        registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    with pytest.raises(RegistryError, match="version 1 was superseded by version 2"):
+        registry.approve("AAPL", by="ana", reason="x", version=1)
+    assert registry.approve("AAPL", by="ana", reason="x") == 2
+
+
+def test_approval_against_a_champion_that_changed_is_refused(
+    registry: Registry, promoted: Make, register: Make, kit: SimpleNamespace
+) -> None:
+    promoted("AAPL")
+    promoted("AAPL")
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    registry.rollback("AAPL", by="bo", reason="losing")
+    with pytest.raises(RegistryError, match="evaluated against champion 2, but version 1 is live"):
+        registry.approve("AAPL", by="ana", reason="x")
+
+
+def test_approved_before_a_change_of_champion_is_not_promoted(
+    registry: Registry, promoted: Make, register: Make, kit: SimpleNamespace
+) -> None:
+    promoted("AAPL")
+    promoted("AAPL")
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    registry.approve("AAPL", by="ana", reason="x")
+    registry.rollback("AAPL", by="bo", reason="losing")
+    with pytest.raises(RegistryError, match="superseded"):
+        registry.promote("AAPL")
+    assert registry.live.read()["daily.AAPL"]["stable"] == 1
+
+
+def test_rejected_challenger_is_never_promoted(registry: Registry, register: Make, kit: SimpleNamespace) -> None:
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    assert registry.reject("AAPL", by="ana", reason="regime break") == 1
+    assert registry.tracking.aliases("daily.AAPL") == {}
+    for action in (
+        lambda: registry.approve("AAPL", by="ana", reason="x", version=1),
+        lambda: registry.promote("AAPL", 1),
+        lambda: registry.reject("AAPL", by="ana", reason="again", version=1),
+    ):
+        with pytest.raises(RegistryError, match="is rejected"):
+            action()
+    with pytest.raises(RegistryError, match="no challenger"):
+        registry.promote("AAPL")
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("ana", " ")])
+def test_decision_without_person_or_reason_is_refused(registry: Registry, by: str, reason: str) -> None:
+    with pytest.raises(RegistryError, match="who made it and why"):
+        registry.approve("AAPL", by=by, reason=reason)
+
+
+def test_automatic_approval_needs_policy_and_verdict(
+    registry: Registry, register: Make, kit: SimpleNamespace
+) -> None:
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    with pytest.raises(RefusedError, match="waits for a person"):
+        registry.approve_automatically("AAPL")
+    automatic = Registry(registry.workspace, registry.config, approval="automatic")
+    assert automatic.approve_automatically("AAPL") == 1
+    assert automatic.history("AAPL")[-1]["by"] == "policy:automatic"
+
+    automatic.set_challenger("MSFT", register("MSFT", kit.HOLD))
+    with pytest.raises(RefusedError, match="verdict: hold"):
+        automatic.approve_automatically("MSFT")
+
+
+def test_universal_and_linear_models_have_their_own_names(registry: Registry, promoted: Make) -> None:
+    promoted("_linear", kind="linear")
+    assert registry.incumbent("AAPL") == ("daily._linear", 1, "linear")
+    promoted(None)
+    assert registry.incumbent("AAPL") == ("daily.universal", 1, "network")
+    promoted("AAPL")
+    assert registry.incumbent("AAPL") == ("daily.AAPL", 1, "network")
+    assert [row["symbol"] for row in registry.list()] == ["AAPL", "_linear", "universal"]
+    assert registry.incumbent("universal") == ("daily.universal", 1, "network")
+
+
+def test_unknown_symbol_and_version_say_what_is_known(registry: Registry, promoted: Make) -> None:
+    promoted("AAPL")
+    with pytest.raises(RegistryError, match=r"knows no model for 'AAPLE'.*Did you mean 'AAPL'"):
+        registry.show("AAPLE")
+    with pytest.raises(RegistryError, match=r"no version 9 in the ledger.*It has 1"):
+        registry.judge("AAPL", 9, {"outcome": "promote"})
+
+
+def test_metadata_with_missing_or_unknown_key_registers_nothing(
+    registry: Registry, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = kit.model_folder(tmp_path / "export", 1)
+    incomplete = {k: v for k, v in kit.metadata().items() if k != "data_hash"}
+    with pytest.raises(RegistryError, match="'data_hash' cannot be used: Field required"):
+        registry.register(folder, "AAPL", incomplete, recorded=kit.recorded())
+    with pytest.raises(RegistryError, match="Did you mean 'metrics'"):
+        registry.register(folder, "AAPL", {**kit.metadata(), "metric": {}}, recorded=kit.recorded())
+    assert registry.ledger.read() == []
+
+
+def test_half_written_export_is_refused(registry: Registry, kit: SimpleNamespace, tmp_path: Path) -> None:
+    folder = kit.model_folder(tmp_path / "export", 1)
+    (folder / "saved_model.pb").unlink()
+    with pytest.raises(RegistryError, match=r"saved_model\.pb is missing"):
+        registry.register(folder, "AAPL", kit.metadata(), recorded=kit.recorded())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RegistryError, match="holds no files"):
+        registry.register(tmp_path / "empty", "AAPL", kit.metadata(), recorded=kit.recorded())
+    with pytest.raises(RegistryError, match="is not a folder"):
+        registry.register(tmp_path / "absent", "AAPL", kit.metadata(), recorded=kit.recorded())
+
+
+def test_export_with_a_link_is_refused(registry: Registry, kit: SimpleNamespace, tmp_path: Path) -> None:
+    folder = kit.model_folder(tmp_path / "export", 1)
+    (folder / "assets.extra" / "link").symlink_to("/etc/hostname")
+    with pytest.raises(RegistryError, match="not a plain file"):
+        registry.register(folder, "AAPL", kit.metadata(), recorded=kit.recorded())
+
+
+def test_evidence_name_that_leaves_its_folder_is_refused(
+    registry: Registry, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = kit.model_folder(tmp_path / "export", 1)
+    with pytest.raises(RegistryError, match="leaves its folder"):
+        registry.register(folder, "AAPL", kit.metadata(), {"../x": "y"}, kit.recorded())
