@@ -6,6 +6,7 @@ read them.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -153,3 +154,11 @@ def score(frame: pl.DataFrame) -> np.ndarray:
     """(n,) float64: p_buy - p_sell, the direction a model leans to."""
     p = probabilities(frame)
     return np.asarray(p[:, BUY] - p[:, SELL])
+
+
+def newest(times: pl.Series) -> datetime:
+    """The latest of a column of times; the column must not be empty."""
+    value = times.max()
+    if not isinstance(value, datetime):
+        raise DataError(f"Expected a column of times, got {times.dtype} with maximum {value!r}.")
+    return value
