@@ -6,8 +6,9 @@ The embedded form keeps the registry and the online store under `<workspace>/fea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from feast import RepoConfig
 from feast.data_source import DataSource
@@ -67,3 +68,45 @@ def source_factory(repo: RepoConfig, features: Path, owner: str) -> Callable[[st
 def is_postgres(repo: RepoConfig) -> bool:
     """Whether the offline store is PostgreSQL."""
     return "postgres" in str(repo.offline_store.type).lower()
+
+
+def definitions_of(
+    repo: RepoConfig,
+    workspace: Workspace,
+    config: Config,
+    feature_names: Sequence[str] | None = None,
+    cross_symbol: Collection[str] | None = None,
+) -> tuple[tuple[str, ...], definitions.Definitions]:
+    """The generation's feature names in order, and its Feast objects for the stores of `repo`.
+
+    Args:
+        repo: the Feast configuration; it decides the class of the sources.
+        workspace: where Parquet files lie.
+        config: interval, generation, look-back and the section `feast`.
+        feature_names: by default those of `barcast.features`.
+        cross_symbol: names that depend on other symbols; by default what `barcast.features` says.
+    """
+    if feature_names is None:
+        feature_names, found = catalogue_names(config)
+        cross_symbol = found if cross_symbol is None else cross_symbol
+    names = tuple(feature_names)
+    return names, definitions.define(
+        names,
+        interval=config.interval,
+        generation=config.generation,
+        lookback_bars=config.lookback_bars,
+        source=source_factory(repo, workspace.features, config.feast.owner),
+        ttl_bars=config.feast.ttl_bars,
+        owner=config.feast.owner,
+        cross_symbol=cross_symbol or (),
+    )
+
+
+def catalogue_names(config: Config) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The generation's feature names in order, and which of them depend on other symbols."""
+    from barcast import features as room
+
+    features: Any = room
+    names = tuple(features.feature_names(config.interval, config.features))
+    cross = {spec.name for spec in features.catalogue(config.interval) if spec.cross_symbol}
+    return names, frozenset(name for name in names if name in cross)

@@ -1,7 +1,7 @@
 """What Feast knows of barcast: the entity, sources, views and services of one workspace.
 
-Feature names come from `barcast.features`; nothing is transformed here. Both sides build their definitions from this
-module: `feature_repo` (for `feast apply` as Feast users run it) and `adapters.feast.FeatureStore.apply`.
+Feature names come from `barcast.features`; nothing is transformed here. Both sides build their definitions
+from this module: `feature_repo` (for `feast apply`) and `adapters.feast.FeatureStore.apply`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Definitions:
 
     Attributes:
         rows: views that together hold the latest row, one record per symbol.
-        windows: the view of the look-back window: one Bytes feature, little-endian float32 (T, F), online only.
+        windows: the view of the look-back window: one Bytes feature, online only.
     """
 
     symbol: Entity
@@ -185,7 +185,7 @@ def define(
 
 
 def file_source(folder: Path, dataset: str, *, owner: str = "barcast") -> FileSource:
-    """The Parquet source of a dataset: a folder of files below `folder`, written by the Polars offline store."""
+    """The Parquet source of a dataset: a folder of files below `folder`."""
     return FileSource(
         name=f"{dataset}_source",
         path=str(Path(folder).absolute() / dataset),

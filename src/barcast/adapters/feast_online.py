@@ -1,8 +1,8 @@
 """Rows and windows on their way to and from Feast's online store.
 
-Out: frames and arrays become Feast's protobuf values, handed to `OnlineStore.online_write_batch` (Feast's interface
-for writers; `push` ends there too, after 30-50 ms of pandas). In: one record holds the window; its bytes become an
-array without a copy, and its age is judged here, since Feast applies no TTL online.
+Out: arrays become Feast's protobuf values, handed to `OnlineStore.online_write_batch` (Feast's interface for
+writers; `push` ends there too, after 30-50 ms of pandas). In: one record holds the window; its bytes become
+an array without a copy, and its age is judged here, since Feast applies no TTL online.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
 from barcast import intervals
-from barcast.adapters.feast_definitions import CREATED, EVENT, SYMBOL, WINDOW, WINDOW_CREATED, WINDOW_END
+from barcast.adapters.feast_definitions import SYMBOL, WINDOW, WINDOW_CREATED, WINDOW_END
 from barcast.bars.calendar import Calendar
 from barcast.errors import DataError, ServingError
 
@@ -64,20 +63,17 @@ def entity_key(symbol: str) -> EntityKey:
     return EntityKey(join_keys=[SYMBOL], entity_values=[Value(string_val=symbol)])
 
 
-def row_records(rows: pl.DataFrame, names: Sequence[str]) -> list[Record]:
-    """One record a row, with the features `names`; a null or NaN is written as Feast's null."""
-    table = rows.select(pl.col(list(names)).fill_nan(None)).rows()
-    empty = Value()
+def row_records(
+    symbols: Sequence[str],
+    ends: Sequence[datetime],
+    created: Sequence[datetime],
+    names: Sequence[str],
+    values: Float32,
+) -> list[Record]:
+    """One record a row of `values` float32 (n, len(names))."""
     return [
-        (
-            entity_key(symbol),
-            {n: Value(float_val=v) if v is not None else empty for n, v in zip(names, values, strict=True)},
-            event,
-            created,
-        )
-        for (symbol, event, created), values in zip(
-            rows.select(SYMBOL, EVENT, CREATED).iter_rows(), table, strict=True
-        )
+        (entity_key(symbol), {n: Value(float_val=v) for n, v in zip(names, row, strict=True)}, end, known)
+        for symbol, end, known, row in zip(symbols, ends, created, values.tolist(), strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
-"""The embedded online store: SQLite with one record per symbol and view, through Feast's OnlineStore interface.
+"""The embedded online store: SQLite with one record per symbol and view, a Feast OnlineStore.
 
-A push or a materialisation writes here; the prediction engine reads from here. Feast's own SQLite store keeps one
-record per feature (160 upserts for a row) and lets an old row replace a newer one. Here a row is one record, so a
-write is one upsert and a read one look-up, and the newer row wins: by event time, then by created time.
+A push or a materialisation writes here; the prediction engine reads from here. Feast's own SQLite store keeps
+one record per feature (160 upserts for a row) and lets an old row replace a newer one. Here a row is one
+record, so a write is one upsert and a read one look-up, and the newer row wins: by event, then created time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from feast.repo_config import FeastConfigBaseModel
 from pydantic import StrictStr
 
+from barcast import logs
+
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+_log = logs.get(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS_PER_QUERY = 500  # SQLite's limit of bound values is 999 in old builds
+_CHECKPOINT_BYTES = 8 << 20
 TYPE = "barcast.adapters.feast_sqlite.PackedSqliteOnlineStore"
 
 
@@ -47,6 +51,8 @@ class PackedSqliteOnlineStore(OnlineStore):
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self._since_checkpoint = 0
+        self._checkpointing = threading.Lock()
 
     def online_write_batch(
         self,
@@ -62,8 +68,9 @@ class PackedSqliteOnlineStore(OnlineStore):
         name = _quoted(config, table)
         connection = self._connection(config)
         order = [feature.name for feature in table.features]
-        whole = set(order)
-        records = []
+        whole, whole_text = set(order), _names(order)
+        records: list[tuple[Any, ...]] = []
+        size = 0
         connection.execute("BEGIN IMMEDIATE")
         try:
             for entity_key, values, event, created in data:
@@ -75,20 +82,18 @@ class PackedSqliteOnlineStore(OnlineStore):
                     records.clear()
                     values = {**self._stored(connection, name, key), **values}
                     names = list(values)
+                payload = RepeatedValue(val=[values[n] for n in names]).SerializeToString()
+                size += len(payload)
+                text = whole_text if names is order else _names(names)
                 records.append(
-                    (
-                        key,
-                        _micros(event),
-                        _micros(created) if created is not None else None,
-                        json.dumps(names, separators=(",", ":")),
-                        RepeatedValue(val=[values[n] for n in names]).SerializeToString(),
-                    )
+                    (key, _micros(event), _micros(created) if created is not None else None, text, payload)
                 )
             self._upsert(connection, name, records)
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+        self._checkpoint(config, size)
         if progress:
             progress(len(data))
 
@@ -142,11 +147,11 @@ class PackedSqliteOnlineStore(OnlineStore):
 
     def _upsert(self, connection: sqlite3.Connection, name: str, records: list[tuple[Any, ...]]) -> None:
         connection.executemany(
-            f"INSERT INTO {name} (entity_key, event_us, created_us, names, vals) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT(entity_key) DO UPDATE SET event_us = excluded.event_us, "
+            f"INSERT INTO {name} AS old (entity_key, event_us, created_us, names, vals) "
+            "VALUES (?, ?, ?, ?, ?) ON CONFLICT(entity_key) DO UPDATE SET event_us = excluded.event_us, "
             "created_us = excluded.created_us, names = excluded.names, vals = excluded.vals "
-            f"WHERE excluded.event_us > {name}.event_us OR (excluded.event_us = {name}.event_us AND "
-            f"coalesce(excluded.created_us, excluded.event_us) >= coalesce({name}.created_us, {name}.event_us))",
+            "WHERE excluded.event_us > old.event_us OR (excluded.event_us = old.event_us AND "
+            "coalesce(excluded.created_us, excluded.event_us) >= coalesce(old.created_us, old.event_us))",
             records,
         )
 
@@ -155,6 +160,26 @@ class PackedSqliteOnlineStore(OnlineStore):
         if row is None:
             return {}
         return dict(zip(json.loads(row[0]), RepeatedValue.FromString(row[1]).val, strict=True))
+
+    def _checkpoint(self, config: RepoConfig, written: int) -> None:
+        """Now and then carry the log into the database, in a thread: no write waits for it."""
+        self._since_checkpoint += written
+        if self._since_checkpoint < _CHECKPOINT_BYTES or not self._checkpointing.acquire(blocking=False):
+            return
+        self._since_checkpoint = 0
+
+        def run() -> None:
+            try:
+                self._connection(config).execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                _log.warning("checkpoint failed, the next one will do its work", error=str(error))
+            finally:
+                connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+                if connection is not None:
+                    connection.close()
+                self._checkpointing.release()
+
+        threading.Thread(target=run, name="online-store-checkpoint", daemon=True).start()
 
     def _connection(self, config: RepoConfig) -> sqlite3.Connection:
         """This thread's connection: SQLite connections may not be shared by threads that write at once."""
@@ -166,6 +191,7 @@ class PackedSqliteOnlineStore(OnlineStore):
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA wal_autocheckpoint=0")  # `_checkpoint` does it
             connection.execute(f"PRAGMA synchronous={'FULL' if config.online_store.durable else 'NORMAL'}")
             self._local.connection = connection
         return connection
@@ -178,6 +204,10 @@ def _quoted(config: RepoConfig, table: FeatureView) -> str:
 
 def _key(config: RepoConfig, entity_key: EntityKey) -> bytes:
     return bytes(serialize_entity_key(entity_key, config.entity_key_serialization_version))
+
+
+def _names(names: Sequence[str]) -> str:
+    return json.dumps(list(names), separators=(",", ":"))
 
 
 def _micros(moment: datetime) -> int:

@@ -19,12 +19,13 @@ class FeastConfig(Section):
     ttl_bars: float = Field(
         default=0.5,
         gt=0,
-        description="How long a row stays valid in a historical join, in bars. Below 1, a missing bar's row "
-        "is null instead of being replaced by the row before it.",
+        lt=1,
+        description="How long a row stays valid in a historical join, in bars; below 1, so that a missing "
+        "bar's row is null instead of being replaced by the row before it.",
     )
     max_age_bars: int = Field(
         default=1,
         ge=0,
-        description="How many bars may have closed since the last bar of a window that an online read accepts.",
+        description="Bars that may have closed since the last bar of a window that an online read accepts.",
     )
     owner: str = Field(default="barcast", description="Owner written on every Feast object.")

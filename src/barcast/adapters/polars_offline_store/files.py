@@ -1,8 +1,8 @@
-"""Parquet files of one Feast FileSource: which there are, their keys, their rows by number, and appending to them.
+"""Parquet files of one Feast FileSource: which there are, their rows by number, and appending to them.
 
-A source is one file, a folder of files, or a pattern. Rows are numbered through all files in the order of their
-names, so a later file's row wins where everything else is equal. A join reads the narrow key columns first and then
-only those row groups that hold an answer: memory is bounded by the answer and one row group.
+A source is one file, a folder of files, or a pattern. Rows are numbered through all files in the order of
+their names, so a later file's row wins where everything else is equal. A join reads the narrow key columns
+first and then only those row groups that hold an answer: memory is bounded by the answer and one row group.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class ParquetFiles:
         if not isinstance(source, FileSource):
             raise DataError(
                 f"The Polars offline store reads Parquet files, not a {type(source).__name__}.",
-                hint="Declare a feast.FileSource with ParquetFormat, or use the offline store of that source.",
+                hint="Declare a feast.FileSource with ParquetFormat, or use that source's own offline store.",
             )
         if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
             raise DataError(
-                f"Source {source.name!r} has the format {type(source.file_format).__name__}, expected Parquet.",
+                f"Source {source.name!r} is {type(source.file_format).__name__}, expected Parquet.",
                 hint="Give file_format=ParquetFormat().",
             )
         origin = Path(FileSource.get_uri_for_file_path(repo_path, source.path))

@@ -1,4 +1,4 @@
-"""What a retrieval hands over: nothing is read until the result is asked for, as Polars, Arrow, pandas or a file."""
+"""What a retrieval hands over: nothing is read until the result is asked for."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which feature row answers an entity row: the point-in-time rules, on narrow key frames.
 
-Rules, as in Feast's own stores: the row's keys equal the entity's; its event time is at or before the entity's and,
-with a TTL, not older than it (both ends included); of several, the latest event time wins, then the latest created
-time, then the last written. Times are microseconds in UTC; a time without zone is UTC.
+Rules, as in Feast's own stores: the row's keys equal the entity's; its event time is at or before the
+entity's and, with a TTL, not older than it (both ends included); of several, the latest event time wins, then
+the latest created time, then the last written. Times are microseconds in UTC; a time without zone is UTC.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def answering_rows(
         keys: source column -> entity column.
         event, created: time columns of the source.
         ttl: how long a row answers after its event time; None or zero means for ever.
-        created_before_entity: only rows created at or before the entity's time (Feast's filter_by_created_timestamp).
+        created_before_entity: only rows created at or before the entity's time; Feast calls it
+            filter_by_created_timestamp.
         known_at: only rows created at or before this moment.
     """
     none = np.full(entities.height, -1, dtype=np.int64)
@@ -109,7 +110,7 @@ def answering_rows(
     known = rows.select(order).collect(engine="streaming").sort(order, nulls_last=False)
 
     if created_before_entity and created:
-        # A row is eligible from max(event, created) on; of the eligible ones the best (event, created) answers.
+        # A row is eligible from max(event, created) on; of those the best (event, created) wins.
         best = known.drop_nulls(_CREATED)
         eligible = (
             best.select(_KEY, pl.max_horizontal(_EVENT, _CREATED).alias(_KNOWN))

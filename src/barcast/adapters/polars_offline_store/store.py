@@ -50,7 +50,9 @@ def known_at(moment: datetime | None) -> Iterator[None]:
 class PolarsOfflineStoreConfig(FeastConfigBaseModel):
     """`offline_store` of feature_store.yaml."""
 
-    type: Literal["barcast.adapters.polars_offline_store.PolarsOfflineStore"] = TYPE
+    type: Literal["barcast.adapters.polars_offline_store.PolarsOfflineStore"] = (
+        "barcast.adapters.polars_offline_store.PolarsOfflineStore"
+    )
 
 
 class PolarsOfflineStore(OfflineStore):
@@ -114,8 +116,8 @@ class PolarsOfflineStore(OfflineStore):
             metadata=RetrievalMetadata(
                 features=feature_refs,
                 keys=[c for c in entities.columns if c not in (event, _ENTITY_EVENT)],
-                min_event_timestamp=times.min(),
-                max_event_timestamp=times.max(),
+                min_event_timestamp=_time(times.min()),
+                max_event_timestamp=_time(times.max()),
             ),
         )
 
@@ -252,11 +254,12 @@ def _view(
             f"Feature view {view.name!r} has no batch source.", hint="It can only be read online."
         )
     stored = {new: old for old, new in source.field_mapping.items()}
-    prefix = view.projection.name_to_use()
-    shown = view.projection.name_alias or view.name
+    projection: Any = view.projection
+    prefix = projection.name_to_use()
+    shown = projection.name_alias or view.name
     wanted = [ref.split(":", 1)[1] for ref in feature_refs if ref.startswith(f"{prefix}:")]
     keys = {
-        stored.get(e.name, e.name): view.projection.join_key_map.get(e.name, e.name)
+        stored.get(e.name, e.name): projection.join_key_map.get(e.name, e.name)
         for e in view.entity_columns
         if e.name != DUMMY_ENTITY_ID
     }
@@ -342,3 +345,7 @@ def _columns(
 
 def _empty(columns: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))
+
+
+def _time(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
