@@ -16,7 +16,11 @@ from barcast.config.registry import RegistryConfig
 from barcast.registry import Recorded, Registry
 from barcast.workspace import Workspace
 
-PROMOTE = {"outcome": "promote", "reasons": ["Better by 12 bps a day, 95% interval 3 to 21."], "numbers": {"bps": 12.0}}
+PROMOTE = {
+    "outcome": "promote",
+    "reasons": ["Better by 12 bps a day, 95% interval 3 to 21."],
+    "numbers": {"bps": 12.0},
+}
 HOLD = {"outcome": "hold", "reasons": ["Undecided."], "numbers": {}, "days_to_decide": 40}
 KEEP = {"outcome": "keep", "reasons": ["Loses."], "numbers": {}}
 
@@ -38,7 +42,10 @@ def metadata(**changes: Any) -> dict[str, Any]:
 def recorded(salt: float = 0.0) -> Recorded:
     return Recorded(
         {"window": np.full((1, 3, 2), salt, np.float32), "symbol_id": np.zeros(1, np.int32)},
-        {"probabilities": np.array([[0.2, 0.3, 0.5]], np.float32), "confidence": np.array([salt], np.float32)},
+        {
+            "probabilities": np.array([[0.2, 0.3, 0.5]], np.float32),
+            "confidence": np.array([salt], np.float32),
+        },
     )
 
 

@@ -21,7 +21,9 @@ from barcast.registry import Ledger
 def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for number in range(1, 6):
-        ledger.append("registered", model="daily.AAPL", version=number, by="pipeline", details={"digest": "x"})
+        ledger.append(
+            "registered", model="daily.AAPL", version=number, by="pipeline", details={"digest": "x"}
+        )
     return ledger
 
 
@@ -55,7 +57,9 @@ def edit_reason(lines: list[bytes]) -> list[bytes]:
         (lambda lines: [], "its end was cut off"),
     ],
 )
-def test_tampering_is_detected(ledger: Ledger, tamper: Callable[[list[bytes]], list[bytes]], said: str) -> None:
+def test_tampering_is_detected(
+    ledger: Ledger, tamper: Callable[[list[bytes]], list[bytes]], said: str
+) -> None:
     lines = ledger.path.read_bytes().splitlines()
     ledger.path.write_bytes(b"".join(line + b"\n" for line in tamper(lines)))
     with pytest.raises(RegistryError, match=said):
@@ -79,7 +83,9 @@ def test_removed_or_changed_head_is_detected(ledger: Ledger) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_is_detected(ledger: Ledger, data: st.DataObject) -> None:
     content = ledger.path.read_bytes()
-    place = data.draw(st.integers(0, len(content) - 2))  # the last newline alone is a torn line, not tampering
+    place = data.draw(
+        st.integers(0, len(content) - 2)
+    )  # the last newline alone is a torn line, not tampering
     new = data.draw(st.integers(0, 255).filter(lambda b: b != content[place]))
     ledger.path.write_bytes(content[:place] + bytes([new]) + content[place + 1 :])
     _, findings = ledger.inspect()

@@ -65,11 +65,17 @@ def test_promote_after_approval_serves_exactly_what_was_registered(
     assert (served / "assets.extra" / "serving.json").exists()
     manifest.verify(served, registry.state().models["daily.AAPL"].versions[1].digest)
     promotion = registry.history("AAPL")[-1]
-    assert (promotion["action"], promotion["by"], promotion["reason"]) == ("promoted", "ana", "better in both halves")
+    assert (promotion["action"], promotion["by"], promotion["reason"]) == (
+        "promoted",
+        "ana",
+        "better in both halves",
+    )
     assert registry.verify() == []
 
 
-def test_promote_without_approval_is_refused(registry: Registry, register: Make, kit: SimpleNamespace) -> None:
+def test_promote_without_approval_is_refused(
+    registry: Registry, register: Make, kit: SimpleNamespace
+) -> None:
     version = register("AAPL", kit.PROMOTE)
     registry.set_challenger("AAPL", version)
     with pytest.raises(RegistryError, match="waits for approval"):
@@ -91,7 +97,9 @@ def test_second_promotion_keeps_the_former_champion_loaded(registry: Registry, p
     assert registry.state().models["daily.AAPL"].versions[1].status == "retired"
 
 
-def test_challenger_with_verdict_keep_is_refused(registry: Registry, register: Make, kit: SimpleNamespace) -> None:
+def test_challenger_with_verdict_keep_is_refused(
+    registry: Registry, register: Make, kit: SimpleNamespace
+) -> None:
     version = register("AAPL", kit.KEEP)
     with pytest.raises(RefusedError, match="keeps the incumbent"):
         registry.set_challenger("AAPL", version)
@@ -134,7 +142,9 @@ def test_approved_before_a_change_of_champion_is_not_promoted(
     assert registry.live.read()["daily.AAPL"]["stable"] == 1
 
 
-def test_rejected_challenger_is_never_promoted(registry: Registry, register: Make, kit: SimpleNamespace) -> None:
+def test_rejected_challenger_is_never_promoted(
+    registry: Registry, register: Make, kit: SimpleNamespace
+) -> None:
     registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
     assert registry.reject("AAPL", by="ana", reason="regime break") == 1
     assert registry.tracking.aliases("daily.AAPL") == {}

@@ -57,7 +57,7 @@ class RegistryConfig(Section):
         description="Rollbacks a policy may make per model in 24 hours; beyond that a person must decide.",
     )
     console_port: int = Field(
-        default=8600, ge=0, le=65535, description="Port of the web console; 0 takes a free one."
+        default=8601, ge=0, le=65535, description="Port of the web console; 0 takes a free one."
     )
     console_session_minutes: int = Field(
         default=60,

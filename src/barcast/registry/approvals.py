@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from barcast.errors import RefusedError, RegistryError
-from barcast.registry.core import CHALLENGER, Core, need_person
+from barcast.registry.changing import Changing
+from barcast.registry.core import CHALLENGER, need_person
 from barcast.registry.state import Model, Version
 
 POLICY = "policy:automatic"
 
 
-def judge(core: Core, symbol: str | None, version: int, verdict: Any, by: str = "gate") -> None:
+def judge(core: Changing, symbol: str | None, version: int, verdict: Any, by: str = "gate") -> None:
     """Record the gate's verdict: an object or mapping with `outcome` (promote, keep, hold), `reasons`,
     `numbers`, `days_to_decide`.
 
@@ -52,7 +53,7 @@ def judge(core: Core, symbol: str | None, version: int, verdict: Any, by: str = 
     core.tracking.tag_version(model.name, version, {"barcast.verdict": outcome})
 
 
-def set_challenger(core: Core, symbol: str | None, version: int, by: str = "pipeline") -> None:
+def set_challenger(core: Changing, symbol: str | None, version: int, by: str = "pipeline") -> None:
     """Let `version` wait for approval as the challenger; a challenger that waited before is superseded.
 
     Raises:
@@ -80,7 +81,7 @@ def set_challenger(core: Core, symbol: str | None, version: int, by: str = "pipe
         )
 
 
-def waiting(core: Core, model: Model, version: int | None) -> Version:
+def waiting(core: Changing, model: Model, version: int | None) -> Version:
     """The challenger that a decision speaks of.
 
     Raises:
@@ -113,7 +114,7 @@ def waiting(core: Core, model: Model, version: int | None) -> Version:
     return candidate
 
 
-def approve(core: Core, symbol: str | None, by: str, reason: str, version: int | None = None) -> int:
+def approve(core: Changing, symbol: str | None, by: str, reason: str, version: int | None = None) -> int:
     """Approve the challenger (of number `version`, where given); `promote` then serves exactly it.
 
     Raises:
@@ -137,7 +138,7 @@ def approve(core: Core, symbol: str | None, by: str, reason: str, version: int |
     return candidate.number
 
 
-def approve_automatically(core: Core, symbol: str | None, version: int | None = None) -> int:
+def approve_automatically(core: Changing, symbol: str | None, version: int | None = None) -> int:
     """Approve by the policy written in the configuration: `approval: automatic`, and the gate said promote.
 
     Raises:
@@ -156,7 +157,7 @@ def approve_automatically(core: Core, symbol: str | None, version: int | None = 
     return approve(core, symbol, POLICY, f"approval: automatic. {why}".strip(), candidate.number)
 
 
-def reject(core: Core, symbol: str | None, by: str, reason: str, version: int | None = None) -> int:
+def reject(core: Changing, symbol: str | None, by: str, reason: str, version: int | None = None) -> int:
     """Reject the challenger; it is never promoted.
 
     Raises:

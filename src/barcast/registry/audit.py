@@ -9,7 +9,8 @@ from typing import Any
 
 from barcast.errors import RegistryError
 from barcast.registry import fingerprint
-from barcast.registry.core import CHAMPION, HEAD_TAG, Core, need_person
+from barcast.registry.changing import Changing
+from barcast.registry.core import CHAMPION, HEAD_TAG, need_person
 from barcast.registry.ledger import Entry, Finding, Ledger
 from barcast.registry.live import STABLE
 from barcast.registry.promotion import place
@@ -56,7 +57,7 @@ def spans(model: Model) -> list[dict[str, Any]]:
     return found
 
 
-def served_on(core: Core, symbol: str | None, day: date) -> list[dict[str, Any]]:
+def served_on(core: Changing, symbol: str | None, day: date) -> list[dict[str, Any]]:
     """What answered for `symbol` on `day` (UTC) and who decided it: its own model, else the universal one,
     else the baseline; oldest first. Empty when nothing was live."""
     start = datetime.combine(day, time.min, UTC)
@@ -86,7 +87,7 @@ def served_on(core: Core, symbol: str | None, day: date) -> list[dict[str, Any]]
     return sorted(answer, key=lambda s: s["served_from"])
 
 
-def history(core: Core, symbol: str | None) -> list[Entry]:
+def history(core: Changing, symbol: str | None) -> list[Entry]:
     """Every line of the ledger about `symbol`'s model, oldest first.
 
     Raises:
@@ -96,7 +97,7 @@ def history(core: Core, symbol: str | None) -> list[Entry]:
     return [e for e in core.ledger.read() if e.model == name and e.action != "begun"]
 
 
-def verify(core: Core, *, mlflow: bool = True) -> list[Finding]:
+def verify(core: Changing, *, mlflow: bool = True) -> list[Finding]:
     """Every inconsistency between ledger, models.config, version directories, recorded answers and MLflow."""
     entries, findings = core.ledger.inspect()
     if findings:
@@ -121,7 +122,7 @@ def verify(core: Core, *, mlflow: bool = True) -> list[Finding]:
     return findings
 
 
-def _verify_files(core: Core, model: Model) -> list[Finding]:
+def _verify_files(core: Changing, model: Model) -> list[Finding]:
     findings = []
     for number, version in model.versions.items():
         directory = core.live.directory(model.name, number)
@@ -142,7 +143,7 @@ def _verify_files(core: Core, model: Model) -> list[Finding]:
     return findings
 
 
-def _verify_mlflow(core: Core, model: Model, entries: list[Entry], state: State) -> list[Finding]:
+def _verify_mlflow(core: Changing, model: Model, entries: list[Entry], state: State) -> list[Finding]:
     try:
         aliases = core.tracking.aliases(model.name)
         numbers = core.tracking.versions(model.name)
@@ -170,7 +171,7 @@ def _verify_mlflow(core: Core, model: Model, entries: list[Entry], state: State)
     return findings
 
 
-def repair(core: Core, symbol: str | None, *, by: str, reason: str) -> list[str]:
+def repair(core: Changing, symbol: str | None, *, by: str, reason: str) -> list[str]:
     """Restore what the ledger says for `symbol`'s model: version directories, models.config, alias.
 
     Returns:

@@ -16,6 +16,8 @@ from barcast.errors import RegistryError
 from barcast.registry import manifest
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
+# No label of TensorFlow Serving: stands here for versions that are loaded and carry none yet.
+STAGED = "staged"
 Labels = dict[str, int]
 
 
@@ -52,13 +54,14 @@ class LiveModels:
         for model in config.model_config_list.config:
             versions = set(model.model_version_policy.specific.versions)
             labels = dict(model.version_labels)
-            if not versions or set(labels.values()) != versions:
+            bare = versions - set(labels.values())
+            if not versions or not set(labels.values()) <= versions or len(bare) > 1:
                 raise RegistryError(
                     f"{self.path} names {model.name} with versions {sorted(versions)} and labels {labels}; "
-                    "every live version carries a label.",
+                    "labels belong to live versions, and at most one version is loaded without a label.",
                     hint="`barcast models repair` writes it again from the ledger.",
                 )
-            live[model.name] = labels
+            live[model.name] = {**labels, STAGED: bare.pop()} if bare else labels
         return live
 
     def write(self, live: dict[str, Labels]) -> None:
@@ -79,7 +82,7 @@ class LiveModels:
             model.base_path = f"{self.base_path.rstrip('/')}/{name}"
             model.model_platform = "tensorflow"
             model.model_version_policy.specific.versions.extend(sorted(set(live[name].values())))
-            for label in sorted(live[name]):
+            for label in sorted(set(live[name]) - {STAGED}):
                 model.version_labels[label] = live[name][label]
         return text_format.MessageToString(config)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from barcast import clock
 from barcast.errors import RefusedError, RegistryError
-from barcast.registry import fingerprint
 from barcast.registry.approvals import waiting
-from barcast.registry.core import CHALLENGER, Core, log, need_person
+from barcast.registry.changing import Changing
+from barcast.registry.core import CHALLENGER, log, need_person
 from barcast.registry.fingerprint import Ask
 from barcast.registry.live import PREVIOUS, STABLE, Labels
 from barcast.registry.state import Model
@@ -22,7 +22,7 @@ from barcast.registry.state import Model
 DEGRADATION = "policy:degradation"
 
 
-def place(core: Core, model: Model, number: int) -> None:
+def place(core: Changing, model: Model, number: int) -> None:
     """Have the verified version directory of `number` stand; fetch its files from MLflow where needed.
 
     Raises:
@@ -45,7 +45,7 @@ def place(core: Core, model: Model, number: int) -> None:
 
 
 def promote(
-    core: Core,
+    core: Changing,
     symbol: str | None,
     version: int | None = None,
     *,
@@ -58,8 +58,9 @@ def promote(
     Args:
         version: must be the approved one, where given.
         by, reason: default to those of the approval.
-        ask: asks the running model server; its answer must be the recorded one, else the former champion is
-            put back.
+        ask: asks the running model server. The version is loaded beside the champion and must give its
+            recorded answer before it takes over. Without it no server may run: it would refuse a label on a
+            version that it has not loaded.
 
     Raises:
         RegistryError: not approved, superseded, files changed, MLflow away, or a wrong served answer.
@@ -70,6 +71,8 @@ def promote(
         number = version if version is not None else model.challenger
         if number is not None and number == model.champion:
             place(core, model, number)
+            if ask is not None:
+                core.compare(model, number, ask)
         else:
             candidate = waiting(core, model, number)
             number = candidate.number
@@ -91,41 +94,15 @@ def promote(
                 by=by or candidate.decided.by,
                 reason=reason or candidate.decided.reason,
                 details={"from": model.champion, "approved_by": candidate.decided.by},
+                ask=ask,
             )
             if core.tracking.aliases(model.name).get(CHALLENGER) == number:
                 core.tracking.set_alias(model.name, CHALLENGER, None)
             core.anchor(model.name)
-        former = model.champion if model.champion != number else None
-    if ask is not None:
-        try:
-            confirm(core, symbol, number, ask)
-        except RegistryError as error:
-            _withdraw(core, symbol, number, former, str(error))
-            raise
     return number
 
 
-def _withdraw(core: Core, symbol: str | None, number: int, former: int | None, why: str) -> None:
-    """Take back a promotion whose served answer was wrong or did not come."""
-    with core.change() as state:
-        model = core.model(state, symbol)
-        if model.champion != number:
-            return
-        labels: Labels = {} if former is None else {STABLE: former}
-        core.move(
-            state,
-            model,
-            "rolled_back" if former is not None else "retired",
-            labels,
-            version=former if former is not None else number,
-            by="policy:fingerprint",
-            reason=why,
-            details={"from": number},
-            alias_may_wait=True,
-        )
-
-
-def confirm(core: Core, symbol: str | None, number: int, ask: Ask) -> dict[str, float]:
+def confirm(core: Changing, symbol: str | None, number: int, ask: Ask) -> dict[str, float]:
     """Ask the server for the recorded request of a live version and compare; the result goes into the ledger.
 
     Returns:
@@ -135,19 +112,8 @@ def confirm(core: Core, symbol: str | None, number: int, ask: Ask) -> dict[str, 
         RegistryError: no answer, or a different one.
     """
     model = core.model(core.state(), symbol)
-    version = core.version(model, number)
-    recorded = fingerprint.load(
-        core.fingerprint_path(model.name, number), version.registered.details["fingerprint_digest"]
-    )
     try:
-        result = fingerprint.check(
-            ask,
-            model.name,
-            number,
-            recorded,
-            tolerance=core.config.fingerprint_tolerance,
-            timeout_seconds=core.config.fingerprint_timeout_seconds,
-        )
+        result = core.compare(model, number, ask)
     except RegistryError as error:
         core.ledger.append("unconfirmed", model=model.name, version=number, by="system", reason=str(error))
         raise
@@ -156,7 +122,7 @@ def confirm(core: Core, symbol: str | None, number: int, ask: Ask) -> dict[str, 
 
 
 def rollback(
-    core: Core,
+    core: Changing,
     symbol: str | None,
     to_version: int | None = None,
     *,
@@ -192,13 +158,12 @@ def rollback(
             reason=reason,
             details={"from": model.champion},
             alias_may_wait=True,
+            ask=ask,
         )
-    if ask is not None:
-        confirm(core, symbol, target, ask)
     return target
 
 
-def _rollback_target(core: Core, model: Model, to_version: int | None) -> int:
+def _rollback_target(core: Changing, model: Model, to_version: int | None) -> int:
     target = to_version if to_version is not None else model.earlier_champion()
     if target is None:
         raise RegistryError(
@@ -217,7 +182,7 @@ def _rollback_target(core: Core, model: Model, to_version: int | None) -> int:
 
 
 def rollback_automatically(
-    core: Core,
+    core: Changing,
     symbol: str | None,
     *,
     reason: str,
@@ -262,7 +227,7 @@ def rollback_automatically(
     return None
 
 
-def retire(core: Core, symbol: str | None, *, by: str, reason: str) -> None:
+def retire(core: Changing, symbol: str | None, *, by: str, reason: str) -> None:
     """Take the model out of service; the universal model answers for the symbol then.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 
 from barcast import names
 from barcast.registry import approvals, audit, promotion, registration, traffic
-from barcast.registry.core import Core
+from barcast.registry.changing import Changing
 from barcast.registry.fingerprint import Ask, Recorded
 from barcast.registry.ledger import Finding
 from barcast.registry.metadata import VersionMetadata
@@ -25,7 +25,7 @@ Findings = list[Finding]
 Words = list[str]
 
 
-class Registry(Core):
+class Registry(Changing):
     """Versions, decisions and what is live in one workspace.
 
     Args:
@@ -109,10 +109,18 @@ class Registry(Core):
         promotion.retire(self, symbol, by=by, reason=reason)
 
     def set_traffic(
-        self, symbol: str | None, version: int, *, mode: str, share: float = 0.1, by: str, reason: str
+        self,
+        symbol: str | None,
+        version: int,
+        *,
+        mode: str,
+        share: float = 0.1,
+        by: str,
+        reason: str,
+        ask: Ask | None = None,
     ) -> None:
         """Give a challenger a copy or a share of the requests; see `traffic.set_traffic`."""
-        traffic.set_traffic(self, symbol, version, mode=mode, share=share, by=by, reason=reason)
+        traffic.set_traffic(self, symbol, version, mode=mode, share=share, by=by, reason=reason, ask=ask)
 
     def clear_traffic(self, symbol: str | None, *, by: str, reason: str) -> None:
         """End shadow or A/B."""

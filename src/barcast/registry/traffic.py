@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from barcast.errors import RefusedError, RegistryError
-from barcast.registry.core import Core, need_person
+from barcast.registry.changing import Changing
+from barcast.registry.core import need_person
+from barcast.registry.fingerprint import Ask
 from barcast.registry.live import CANARY, STABLE
 from barcast.registry.promotion import place
 
@@ -18,13 +20,22 @@ MODES = ("shadow", "ab")
 
 
 def set_traffic(
-    core: Core, symbol: str | None, version: int, *, mode: str, share: float = 0.1, by: str, reason: str
+    core: Changing,
+    symbol: str | None,
+    version: int,
+    *,
+    mode: str,
+    share: float = 0.1,
+    by: str,
+    reason: str,
+    ask: Ask | None = None,
 ) -> None:
     """Load `version` as the canary of `symbol`'s model.
 
     Args:
         mode: `shadow` (a copy of all requests) or `ab` (it answers a share).
         share: of the requests, in (0, 1); 1 for shadow.
+        ask: asks the running model server, as for `promotion.promote`.
 
     Raises:
         RefusedError: it was rejected, or the gate keeps the incumbent.
@@ -68,10 +79,11 @@ def set_traffic(
             by=by,
             reason=reason,
             details={"traffic": policy},
+            ask=ask,
         )
 
 
-def clear_traffic(core: Core, symbol: str | None, *, by: str, reason: str) -> None:
+def clear_traffic(core: Changing, symbol: str | None, *, by: str, reason: str) -> None:
     """End shadow or A/B of `symbol`'s model.
 
     Raises:

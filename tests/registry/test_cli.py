@@ -1,0 +1,107 @@
+"""`barcast models` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from barcast import clock
+from barcast.cli.models import app
+from barcast.errors import BarcastError, RegistryError
+from barcast.registry import Registry
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("BARCAST_ROOT", str(registry.workspace.base))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*words: str) -> str:
+        capsys.readouterr()
+        try:
+            app(list(words), standalone_mode=False)
+        finally:
+            call.printed = capsys.readouterr().out  # type: ignore[attr-defined]
+        return call.printed  # type: ignore[attr-defined,no-any-return]
+
+    return call
+
+
+def test_list_with_json_has_one_object_a_model(run: Run, promoted: Callable[..., int]) -> None:
+    assert "Nothing is registered yet" in run("list")
+    promoted("AAPL")
+    promoted("_linear", kind="linear")
+    rows = json.loads(run("list", "--json"))
+    assert [(r["symbol"], r["champion"], r["kind"]) for r in rows] == [
+        ("AAPL", 1, "network"),
+        ("_linear", 1, "linear"),
+    ]
+    assert "AAPL" in run("list")
+
+
+def test_approve_then_rollback_then_history(
+    run: Run,
+    registry: Registry,
+    promoted: Callable[..., int],
+    register: Callable[..., int],
+    kit: SimpleNamespace,
+) -> None:
+    with clock.fixed(datetime(2024, 5, 6, 10, tzinfo=UTC)):
+        promoted("AAPL")
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    nowhere = ("--endpoint", "127.0.0.1:1")
+    with clock.fixed(datetime(2024, 5, 7, 9, tzinfo=UTC)):
+        said = run("approve", "AAPL", "--by", "ana", "--reason", "clear gain", *nowhere)
+    assert "version 2 is live, approved by ana" in said
+    assert "No model server runs" in said
+    with clock.fixed(datetime(2024, 5, 7, 15, tzinfo=UTC)):
+        assert "version 1 is live again" in run(
+            "rollback", "AAPL", "--by", "bo", "--reason", "losing", *nowhere
+        )
+
+    day = json.loads(run("history", "AAPL", "--day", "2024-05-07", "--json"))
+    assert [(d["version"], d["by"], d["served_from"][11:16], d["served_until"][11:16]) for d in day] == [
+        (1, "ana", "00:00", "09:00"),
+        (2, "ana", "09:00", "15:00"),
+        (1, "bo", "15:00", "00:00"),
+    ]
+    assert "rollback of 2024-05-07" in run("history", "AAPL", "--day", "2024-05-07")
+    assert "Nothing answered for AAPL on 2024-05-05" in run("history", "AAPL", "--day", "2024-05-05")
+    assert "losing" in run("history", "AAPL")
+
+
+def test_reject_show_verify(
+    run: Run, registry: Registry, register: Callable[..., int], kit: SimpleNamespace
+) -> None:
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    assert "version 1 is rejected by ana" in run("reject", "AAPL", "--by", "ana", "--reason", "no")
+    assert "rejected by ana: no" in run("show", "AAPL")
+    assert "# Model card" in run("show", "AAPL", "--card")
+    assert json.loads(run("show", "AAPL", "--json"))["metrics"]["sharpe"] == 0.7
+    assert "Everything is what the ledger says" in run("verify")
+
+
+def test_verify_with_a_fault_leaves_with_an_error(
+    run: Run, registry: Registry, promoted: Callable[..., int]
+) -> None:
+    promoted("AAPL")
+    (registry.live.directory("daily.AAPL", 1) / "saved_model.pb").write_bytes(b"other")
+    with pytest.raises(RegistryError, match="1 fault"):
+        run("verify")
+    assert "changed: saved_model.pb" in run.printed  # type: ignore[attr-defined]
+    assert "version directory 1" in run("repair", "AAPL", "--by", "ana", "--reason", "disk fault")
+    run("verify")
+
+
+def test_unknown_symbol_and_day_are_clear_errors(run: Run, promoted: Callable[..., int]) -> None:
+    promoted("AAPL")
+    with pytest.raises(BarcastError, match="Did you mean 'AAPL'"):
+        run("history", "APL")
+    with pytest.raises(BarcastError, match="is no date"):
+        run("history", "AAPL", "--day", "yesterday")
