@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
-from barcast.errors import BarcastError, did_you_mean
+from barcast import __version__
+from barcast.errors import BarcastError, ConfigError, did_you_mean
 
 # name → (module, attribute: a function or a Typer application, one line of help), in the order of a user's way.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -36,59 +37,81 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+class _Lazy(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, name: str) -> Any:
         if name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[name]
         target: Any = getattr(importlib.import_module(f"barcast.cli.{module}"), attribute)
         if not isinstance(target, typer.Typer):
-            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            app.command(name)(target)
-            target = app
+            single = typer.Typer(add_completion=False)
+            single.command(name)(target)
+            target = single
         command = typer.main.get_command(target)
         command.name = name
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS:
-            raise click.UsageError(f"There is no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}".strip(), ctx)
+            suggestion = did_you_mean(args[0], COMMANDS)
+            raise ConfigError(f"There is no command {args[0]!r}.", hint=suggestion or "See barcast --help.")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+        with formatter.section("Options"):
+            formatter.write_dl([record for p in self.get_params(ctx) if (record := p.get_help_record(ctx))])
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="barcast", message="barcast %(version)s")
-@click.option("--log-level", default=lambda: os.environ.get("BARCAST_LOG", "warning"), show_default="warning",
-              type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log to standard error.")
-@click.option("--log-json", is_flag=True, help="Log JSON lines.")
-def app(log_level: str, log_json: bool) -> None:
+app = typer.Typer(
+    cls=_Lazy,
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"barcast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    ctx: typer.Context,
+    log_level: Annotated[
+        str, typer.Option(envvar="BARCAST_LOG", help="How much to log: debug, info, warning or error.")
+    ] = "warning",
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
     """From price bars of many symbols to served, explained and governed predictions."""
     from barcast import logs
 
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise ConfigError(f"There is no log level {log_level!r}.", hint="Use debug, info, warning or error.")
     logs.configure(log_level, json=log_json)
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 
 def main() -> None:
     """Entry point: errors meant for people become a message and an exit code, never a traceback."""
     try:
-        app(prog_name="barcast", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        print("barcast: stopped.", file=sys.stderr)
-        sys.exit(130)
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
+        app(prog_name="barcast")
     except BarcastError as error:
         fail(error)
+    except KeyboardInterrupt:
+        print("barcast: stopped.", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

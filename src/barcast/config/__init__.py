@@ -33,7 +33,7 @@ __all__ = ["Config", "Section", "StorageConfig", "load"]
 class StorageConfig(Section):
     """Where this machine keeps state."""
 
-    root: str = Field(".barcast", description="Folder of all workspaces.")
+    root: str = Field(default=".barcast", description="Folder of all workspaces.")
 
 
 class Config(Section):

@@ -6,7 +6,6 @@ as they come. On the cluster that folder lives and dies with the pod, and Kubefl
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
@@ -55,7 +54,6 @@ class Run:
 def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, str, P], R]:
     """Turn `function(run, ...)` into what a component calls: `function(config_json, run_id, ...)`."""
 
-    @functools.wraps(function)
     def call(config: str, run_id: str, *args: P.args, **kwargs: P.kwargs) -> R:
         parsed = Config.model_validate_json(config)
         run = Run(parsed, parsed.open_workspace(), run_id, function.__name__)
@@ -71,6 +69,7 @@ def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str
         run.event("done", seconds=_process_seconds())
         return result
 
+    call.__doc__ = function.__doc__
     return call
 
 

@@ -1,0 +1,137 @@
+"""`barcast run`: the training pipeline on this machine, from bars to answers; `barcast init`: your own bars."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barcast.cli._options import base_folder, current, remember
+from barcast.config import Config, load
+from barcast.errors import ConfigError
+
+
+def run(
+    path: Annotated[Path | None, typer.Argument(help="Configuration file; none means the packaged sample.")] = None,
+    bars: Annotated[Path | None, typer.Option(help="Folder of Parquet or CSV files to take the bars from.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Length of a bar, e.g. 5m; overrides the file.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Workspace to keep the results in; overrides the file.")] = None,
+) -> None:
+    """Bars to an approved model that answers over gRPC, with the report and the predictions."""
+    config = _configuration(path, bars, interval, workspace)
+    remember(config)
+    run_id = run_watched(config, "training")
+    show_results(config, run_id)
+
+
+def init(
+    workspace: Annotated[str, typer.Argument(help="Name of the new workspace.")],
+    bars: Annotated[Path, typer.Option(help="Folder of Parquet or CSV files.")],
+    interval: Annotated[str, typer.Option(help="Length of a bar, e.g. 5m, 1h, 1d.")],
+    output: Annotated[Path | None, typer.Option(help="File to write; by default WORKSPACE.yaml here.")] = None,
+) -> None:
+    """Look at your bars and write a configuration for them."""
+    import yaml
+
+    from barcast.bars.sources import open_source
+
+    target = output or Path(f"{workspace}.yaml")
+    if target.exists():
+        raise ConfigError(f"{target} exists already.", hint="Choose another name with --output, or remove it.")
+    config = _configuration(None, bars, interval, workspace)
+    symbols = open_source(config.source, interval=config.interval, calendar=config.universe.calendar).symbols()
+    changed = config.model_dump(mode="json", exclude_unset=True, exclude={"storage"})
+    target.write_text(yaml.safe_dump(changed, sort_keys=False))
+    print(f"Found {len(symbols)} symbols: {', '.join(symbols[:8])}{' …' if len(symbols) > 8 else ''}")
+    print(f"Wrote {target}. Next: barcast run {target}")
+
+
+def _configuration(path: Path | None, bars: Path | None, interval: str | None, workspace: str | None) -> Config:
+    overrides: dict[str, Any] = {}
+    if interval:
+        overrides["interval"] = interval
+    if workspace:
+        overrides["workspace"] = workspace
+    config = load(path, root=base_folder(), **overrides)
+    if bars is None:
+        return config
+    if not bars.exists():
+        raise ConfigError(f"There is no folder {bars}.", hint="Give --bars a folder of Parquet or CSV files.")
+    if path is None and (interval is None or workspace is None):
+        raise ConfigError(
+            "Bars of your own need a name and an interval.",
+            hint="Add --workspace NAME and --interval (1m, 5m, 1h, 1d), or a configuration file.",
+        )
+    source = {
+        **config.source.model_dump(mode="json", exclude_unset=True),
+        "kind": "files",
+        "files": {**config.source.files.model_dump(mode="json", exclude_unset=True), "path": str(bars.absolute())},
+    }
+    if path is None:
+        overrides["universe"] = {"calendar": "24/7"}
+    return load(path, root=base_folder(), source=source, **overrides)
+
+
+def run_watched(config: Config, pipeline: str, **arguments: Any) -> str:
+    """Run a pipeline and print a line per finished step; the run's id."""
+    from rich.console import Console
+
+    from barcast.operations.runs import new_run_id, run_pipeline
+
+    run_id = new_run_id(pipeline)
+    console = Console(highlight=False)
+    print(f"{pipeline} of workspace {config.workspace!r} ({config.interval} bars), run {run_id}")
+    notes: dict[str, str] = {}
+    with console.status("starting") if sys.stdout.isatty() else _Quiet() as status:
+        for event in run_pipeline(config, pipeline, run_id, **arguments):
+            if event.event == "started":
+                status.update(event.step)
+            elif event.event == "note":
+                notes[event.step] = event.text
+                status.update(f"{event.step}: {event.text}")
+            elif event.event == "done":
+                console.print(f"  {event.step:18} {event.more['seconds']:6.1f} s  {notes.get(event.step, '')}", soft_wrap=True)
+            else:
+                console.print(f"  {event.step:18} failed", soft_wrap=True)
+    return run_id
+
+
+class _Quiet:
+    """Where there is no terminal, a line per finished step is progress enough."""
+
+    def __enter__(self) -> _Quiet:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        return None
+
+    def update(self, text: str) -> None:
+        """Nothing to redraw."""
+
+
+def show_results(config: Config, run_id: str) -> None:
+    """The verdicts, the table of predictions, where the report lies, and what to type next."""
+    import json
+
+    from barcast.cli._tables import predictions_table
+
+    folder = config.open_workspace().runs / run_id
+    verdicts = json.loads((folder / "verdicts.json").read_text())
+    print("\nThe gate")
+    for item in verdicts:
+        print(f"  {item['name']:28} {item['outcome']:8} {item['reasons'][0] if item['reasons'] else ''}")
+    answers = folder / "answers.json"
+    if answers.exists():
+        print("\nPredictions")
+        predictions_table(json.loads(answers.read_text()))
+    waiting = [item["symbol"] for item in verdicts if item["outcome"] in ("promote", "hold") and not item.get("live")]
+    print(f"\nReport: {folder / 'report.html'}")
+    print("Next:")
+    if waiting:
+        print(f"  barcast models show {waiting[0]}    # what waits for a person")
+        print(f"  barcast models approve {waiting[0]} --by NAME --reason TEXT")
+    if answers.exists():
+        print("  barcast serve                 # keep the model server running")
+        print("  barcast predict --all         # in another terminal")

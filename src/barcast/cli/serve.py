@@ -1,0 +1,40 @@
+"""`barcast serve`: the model server for what is live in the workspace."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from barcast.cli._options import ConfigOption, current
+from barcast.errors import ServingError
+
+
+def serve(
+    port: Annotated[int | None, typer.Option(help="gRPC port; by default that of `serving.endpoint`.")] = None,
+    rest_port: Annotated[int, typer.Option(help="REST port; 0 leaves REST off.")] = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Serve every live model over gRPC until interrupted (TensorFlow Serving's protocol)."""
+    from barcast.serving import model_server
+
+    settings = current(config)
+    workspace = settings.open_workspace()
+    models_config = workspace.models / "models.config"
+    if not models_config.exists():
+        raise ServingError(
+            f"Nothing is live in workspace {workspace.name!r}: {models_config} does not exist.",
+            hint="Run `barcast run` (and `barcast models approve`, if approval is manual) first.",
+        )
+    chosen = port if port is not None else int(settings.serving.endpoint.rpartition(":")[2])
+    arguments = [
+        f"--port={chosen}",
+        f"--model_config_file={models_config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--allow_version_labels_for_unavailable_models=true",
+    ]
+    if rest_port:
+        arguments.append(f"--rest_api_port={rest_port}")
+    code = model_server.main(arguments)
+    if code:
+        raise typer.Exit(code)

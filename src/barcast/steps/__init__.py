@@ -1,0 +1,36 @@
+"""What each pipeline step does, in plain Python; `components/` are only their kfp signatures.
+
+    ingest → validate_bars → build_features → validate_features → materialize → build_dataset
+    → train_universal → train_symbols → evaluate → register → gate → promote → canary, at the end record_outcome
+
+Each is called as `name(config_json, run_id, ...paths)`. A step is imported when it is asked for, so that none
+pays for another's libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "ingest": "data",
+    "validate_bars": "data",
+    "build_features": "data",
+    "validate_features": "data",
+    "materialize": "store",
+    "build_dataset": "store",
+    "train_universal": "train",
+    "train_symbols": "train",
+    "evaluate": "judge",
+    "register": "govern",
+    "gate": "govern",
+    "promote": "govern",
+    "canary": "answer",
+    "record_outcome": "answer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"there is no step {name!r}")
+    return getattr(importlib.import_module(f"barcast.steps.{_WHERE[name]}"), name)

@@ -1,0 +1,75 @@
+"""Steps at the end: the canary asks what has just gone live; record_outcome writes down how the run ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from barcast import clock
+from barcast.errors import BarcastError, RegistryError
+from barcast.steps._record import Run, step
+
+
+@step
+def canary(run: Run, promoted: str, answers_path: str) -> None:
+    """Every promoted version must answer over gRPC as it did when it was evaluated; else it is taken back.
+
+    Raises:
+        RegistryError: a version did not answer, or answered differently; the one before it serves again.
+    """
+    from barcast.registry import Registry
+    from barcast.serving import ModelClient
+    from barcast.steps.asking import answers, ask_with, live_server
+
+    registry = Registry(run.workspace, run.config)
+    plan = json.loads(promoted)
+    with live_server(run) as endpoint, ModelClient(endpoint, retries=2) as client:
+        ask = ask_with(client)
+        for item in plan:
+            try:
+                registry.confirm(item["word"], int(item["version"]), ask)
+            except BarcastError as error:
+                _take_back(registry, item["word"], str(error))
+                raise RegistryError(
+                    f"{item['word']} version {item['version']} went live but did not answer as evaluated, and was "
+                    f"taken back: {error}",
+                    hint=f"`barcast models history {item['word']}` shows what serves now.",
+                ) from error
+        found = answers(run.config, endpoint)
+    Path(answers_path).write_text(json.dumps(found, indent=2, default=str))
+    shutil.copy(answers_path, run.folder / "answers.json")
+    run.note(f"{len(found)} symbols answered over gRPC by {len(plan)} new versions")
+
+
+def _take_back(registry: object, word: str, reason: str) -> None:
+    from barcast.registry import Registry
+
+    assert isinstance(registry, Registry)
+    why = f"canary: {reason}"[:500]
+    try:
+        registry.rollback(word, by="canary", reason=why)
+    except RegistryError:  # there is no earlier good version
+        registry.retire(word, by="canary", reason=why)
+
+
+@step
+def record_outcome(run: Run, state: str, error: str) -> None:
+    """`outcome.json` in the run's folder: how it ended, when, with which configuration."""
+    failed = []
+    steps_log = run.folder / "steps.jsonl"
+    if steps_log.exists():
+        lines = [json.loads(line) for line in steps_log.read_text().splitlines()]
+        failed = [f"{line['step']}: {line['text']}" for line in lines if line["event"] == "failed"]
+    report = run.folder / "report.html"
+    outcome = {
+        "state": state,
+        "ended": clock.now().isoformat(),
+        "config_hash": run.config.hash,
+        "error": error or "; ".join(failed),
+        "report": str(report) if report.exists() else "",
+    }
+    temporary = run.folder / ".outcome.json"
+    temporary.write_text(json.dumps(outcome, indent=2))
+    temporary.replace(run.folder / "outcome.json")
+    run.note(state.lower())

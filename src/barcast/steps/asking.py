@@ -1,0 +1,132 @@
+"""Asking model servers from a step: the one that is configured where it answers, else one started for the purpose."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barcast.config import Config
+from barcast.errors import RegistryError, ServingError
+from barcast.registry import Ask, Registry
+from barcast.registry.fingerprint import check, load
+from barcast.serving import ModelClient
+from barcast.steps._record import Run
+
+_PATIENCE_SECONDS = 60.0
+
+
+def ask_with(client: ModelClient) -> Ask:
+    """What the registry needs to compare a served answer with the recorded one."""
+
+    def ask(model: str, version: int, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return client.predict(model, inputs, version=version, deadline_seconds=_PATIENCE_SECONDS).outputs
+
+    return ask
+
+
+def running_server(config: Config) -> ModelClient | None:
+    """The configured model server, or None where nothing answers at its address."""
+    client = ModelClient(config.serving.endpoint, deadline_seconds=2.0, retries=0)
+    try:
+        client.versions(f"{config.workspace}.", deadline_seconds=1.0)
+    except ServingError as error:
+        if getattr(error, "absent", False):  # it answers, and knows no such model
+            return client
+        client.close()
+        return None
+    return client
+
+
+@contextmanager
+def live_server(run: Run) -> Iterator[str]:
+    """Address of a server for all that is live: the configured one, or one that ends with the context."""
+    from barcast.serving.model_server import start
+
+    configured = running_server(run.config)
+    if configured is not None:
+        configured.close()
+        yield run.config.serving.endpoint
+        return
+    with start(model_config_file=run.workspace.models / "models.config", port=0) as server:
+        yield server.endpoint
+
+
+@contextmanager
+def candidate_server(
+    run: Run, registry: Registry, versions: Sequence[Mapping[str, Any]]
+) -> Iterator[Callable[[str, int], float]]:
+    """A server with the registered candidates, loaded from the registry's own copy.
+
+    Yields:
+        confirm(word, version) -> largest difference between served and recorded answer; raises BarcastError.
+    """
+    from barcast.serving.model_server import start
+
+    folder = run.folder / "candidates"
+    bases = {}
+    try:
+        for item in versions:
+            name, version = registry.model_name(item["word"]), int(item["version"])
+            fetched = registry.tracking.fetch(name, version, "model", folder / "fetched" / name)
+            base = folder / "served" / name
+            base.mkdir(parents=True, exist_ok=True)
+            shutil.move(fetched, base / str(version))
+            bases[name] = str(base)
+        with start(models=bases, port=0) as server, ModelClient(server.endpoint, retries=2) as client:
+            ask = ask_with(client)
+
+            def confirm(word: str, version: int) -> float:
+                name = registry.model_name(word)
+                state = registry.state()
+                found = registry.version(registry.model(state, word), version)
+                expected = found.registered.details.get("fingerprint", "")
+                recorded = load(registry.fingerprint_path(name, version), expected)
+                result = check(
+                    ask,
+                    name,
+                    version,
+                    recorded,
+                    tolerance=run.config.registry.fingerprint_tolerance,
+                    timeout_seconds=run.config.registry.fingerprint_timeout_seconds,
+                )
+                return max(v for k, v in result.items() if k != "seconds")
+
+            yield confirm
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(config: Config, endpoint: str) -> list[dict[str, Any]]:
+    """Predictions of every symbol that can be answered, ready for JSON.
+
+    Raises:
+        ServingError: no symbol was answered by a live model.
+    """
+    from barcast.serving import open_predictor
+
+    with open_predictor(config, config.open_workspace(), endpoint) as predictor:
+        found = [answer.to_json() for answer in predictor.predict()]
+    if not any(answer.get("model_version") for answer in found):
+        reasons = sorted({str(a.get("reason") or a.get("fallback") or "no reason given") for a in found})
+        raise ServingError(
+            f"The model server at {endpoint} answered for no symbol: {'; '.join(reasons)}",
+            hint="Look at the model server's log and `barcast status`.",
+        )
+    return found
+
+
+def models_folder(registry: Registry, run: Run, word: str, version: int) -> Path:
+    """Files of a registered version: the served copy where it is here, else fetched from the registry."""
+    name = registry.model_name(word)
+    served = run.workspace.models / name / str(version)
+    if served.is_dir():
+        return served
+    try:
+        return Path(registry.tracking.fetch(name, version, "model", run.folder / "fetched" / name))
+    except OSError as error:
+        raise RegistryError(f"{name} version {version} cannot be fetched: {error}") from error

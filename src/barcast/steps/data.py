@@ -1,0 +1,109 @@
+"""Steps that move data: ingest, validate_bars, build_features, validate_features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from barcast import clock
+from barcast.steps._record import Run, preload, step
+
+
+@step
+def ingest(run: Run, bars_path: str) -> dict[str, Any]:
+    """Source → table; the snapshot this run sees → `bars_path` (Parquet).
+
+    Returns:
+        Lineage: table version, content hash, rows, symbols, first and last close.
+    """
+    from barcast.bars.ingest import ingest as bring
+
+    report = bring(run.config, run.workspace)
+    store = report.store
+    snapshot = store.read()
+    snapshot.write_parquet(bars_path)
+    lineage = {
+        "data_version": store.version,
+        "data_hash": store.content_hash(),
+        "rows": snapshot.height,
+        "symbols": ",".join(snapshot["symbol"].unique().sort()),
+        "first": snapshot["event_timestamp"].min().isoformat(),  # type: ignore[union-attr]
+        "last": snapshot["event_timestamp"].max().isoformat(),  # type: ignore[union-attr]
+        "universe": report.notice,
+    }
+    run.note(
+        f"{snapshot.height:,} bars of {snapshot['symbol'].n_unique()} symbols, {report.added:,} new, "
+        f"{report.replaced:,} corrected"
+    )
+    return lineage
+
+
+@step
+def validate_bars(run: Run, bars_path: str, report_path: str) -> None:
+    """Judge the snapshot; the report is written before a breach stops the run.
+
+    Raises:
+        QualityError: a critical expectation failed.
+    """
+    preload("great_expectations")
+    from barcast.bars.quality import validate_bars as judge
+    from barcast.bars.universe import open_universe
+
+    config = run.config
+    bars = pl.read_parquet(bars_path)
+    universe = open_universe(
+        config.universe, source_kind=config.source.kind, symbols=bars["symbol"].unique().to_list()
+    )
+    report = judge(bars, config.interval, clock.now(), config.quality, universe=universe)
+    _keep(run, report, report_path, "bars-quality.html")
+
+
+@step
+def build_features(run: Run, bars_path: str, features_path: str) -> dict[str, Any]:
+    """Adjusted bars → every feature of the generation (Parquet).
+
+    Returns:
+        Number of features and rows.
+    """
+    from barcast.bars import Calendar, adjusted
+    from barcast.features import compute, feature_names
+
+    config = run.config
+    frame = compute(
+        adjusted(pl.read_parquet(bars_path)),
+        interval=config.interval,
+        calendar=Calendar.of(config.universe.calendar),
+        config=config.features,
+    )
+    frame.write_parquet(features_path)
+    names = feature_names(config.interval, config.features)
+    whole = frame.drop_nulls(list(names)).height
+    run.note(f"{len(names)} features, {frame.height:,} rows, {frame.height - whole:,} still warming up")
+    return {"features": len(names), "rows": frame.height, "whole_rows": whole}
+
+
+@step
+def validate_features(run: Run, features_path: str, report_path: str) -> None:
+    """Judge a per-column profile of the features, against the champion's training reference where there is one.
+
+    Raises:
+        QualityError: a critical expectation failed.
+    """
+    preload("great_expectations")
+    from barcast.bars.quality import validate_features as judge
+    from barcast.features import feature_names
+
+    names = feature_names(run.config.interval, run.config.features)
+    report = judge(pl.read_parquet(features_path), None, run.config.quality, expected=names)
+    _keep(run, report, report_path, "features-quality.html")
+
+
+def _keep(run: Run, report: Any, report_path: str, name: str) -> None:
+    page = report.to_html()
+    Path(report_path).write_text(page)
+    (run.folder / name).write_text(page)
+    report.raise_if_critical()
+    warnings = len(report.warnings)
+    run.note(f"{len(report.results)} expectations" + (f", {warnings} warnings: see {name}" if warnings else " met"))

@@ -1,0 +1,197 @@
+"""Steps that decide: register, gate, promote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from barcast import names
+from barcast.steps import candidates
+from barcast.steps._record import Run, preload, step
+
+
+@step
+def register(
+    run: Run,
+    lineage: dict[str, Any],
+    linear: str,
+    universal: str,
+    symbols: Sequence[str],
+    predictions: str,
+    report: str,
+) -> str:
+    """Every candidate becomes a version, with everything needed to make it again.
+
+    Returns:
+        JSON list of {word, version}.
+    """
+    preload("mlflow")
+    from barcast.registry import Registry, VersionMetadata
+
+    registry = Registry(run.workspace, run.config)
+    summary = json.loads((Path(predictions) / "summary.json").read_text())
+    versions = []
+    for candidate in candidates.found(linear, universal, symbols):
+        serving = json.loads((candidate.folder / "assets.extra" / "serving.json").read_text())
+        judged = summary["models"][candidate.word]
+        metadata = VersionMetadata(
+            kind=candidate.kind,
+            data_version=int(lineage["data_version"]),
+            data_hash=lineage["data_hash"],
+            config_hash=run.config.hash,
+            features=tuple(serving["feature_names"]),
+            metrics={k: v for k, v in judged["metrics"].items() if v is not None},
+            trained_until=datetime.fromisoformat(summary["seen_until"]),
+            evaluated_from=datetime.fromisoformat(summary["first"]),
+            evaluated_until=datetime.fromisoformat(summary["last"]),
+            parent="" if candidate.symbol is None else names.model_name(run.config.workspace, None),
+            reliability=judged.get("reliability"),
+            limits=tuple(summary["limits"]),
+            extra={"run_id": run.run_id, "seed": run.config.seed},
+        )
+        version = registry.register(
+            candidate.folder,
+            candidate.word,
+            metadata,
+            files={"report.html": Path(report), "config.json": run.config.model_dump_json(indent=2)},
+        )
+        versions.append({"word": candidate.word, "version": version})
+        run.note(f"{candidate.word} version {version}")
+    run.note(", ".join(f"{v['word']} v{v['version']}" for v in versions))
+    return json.dumps(versions)
+
+
+@step
+def gate(run: Run, versions: str, predictions: str) -> tuple[str, str]:
+    """Each candidate against whatever answers for its symbol now; winners become challengers.
+
+    Returns:
+        The decision (`promote`, `wait` or `keep`) and the plan: a JSON list of {word, version}.
+    """
+    from barcast.evaluation.gate import History, Scored, decide
+    from barcast.registry import Registry
+
+    registry = Registry(run.workspace, run.config)
+    summary = json.loads((Path(predictions) / "summary.json").read_text())
+    seen = datetime.fromisoformat(summary["seen_until"])
+    checks = _infrastructure(run, registry, versions)
+    winners: dict[str, Scored] = {}
+    verdicts, plan = [], []
+    for item in json.loads(versions):
+        word, version = item["word"], int(item["version"])
+        mine = Scored(word, pl.read_parquet(candidates.results_file(predictions, word)), seen)
+        incumbent = _incumbent(registry, predictions, word, winners, seen)
+        verdict = decide(
+            mine,
+            incumbent,
+            run.config.gate,
+            History(attempts=_attempts(registry, word)),
+            costs=run.config.costs,
+            horizon_bars=run.config.horizon_bars,
+            checks=[checks[word]],
+        )
+        registry.judge(word, version, verdict)
+        if verdict.outcome == "promote":
+            winners[word] = mine
+        else:
+            winners[word] = incumbent or mine
+        if verdict.outcome in ("promote", "hold"):
+            registry.set_challenger(word, version)
+        live = verdict.outcome == "promote" and run.config.approval == "automatic"
+        if live:
+            registry.approve_automatically(word, version)
+            plan.append({"word": word, "version": version})
+        verdicts.append(
+            {"symbol": word, "name": registry.model_name(word), "version": version, "live": live}
+            | {"outcome": verdict.outcome, "reasons": list(verdict.reasons), "numbers": verdict.to_dict()["numbers"]}
+        )
+        run.note(f"{word}: {verdict.outcome}")
+    (run.folder / "verdicts.json").write_text(json.dumps(verdicts, indent=2))
+    counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
+    run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
+    waiting = counts["hold"] + (counts["promote"] if run.config.approval == "manual" else 0)
+    return ("promote" if plan else "wait" if waiting else "keep"), json.dumps(plan)
+
+
+def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, Any], seen: datetime) -> Any:
+    """Results of what answers for `word` now: its own champion, else the universal model, else the baseline."""
+    from barcast.evaluation.gate import Scored
+
+    own = candidates.results_file(predictions, word, champion=True)
+    if own.exists():
+        details = registry.show(word)
+        trained = registry.state().models[details["model"]].versions[details["version"]]
+        until = trained.registered.details.get("trained_until")
+        return Scored(
+            f"champion v{details['version']} of {word}",
+            pl.read_parquet(own),
+            datetime.fromisoformat(until) if until else seen,
+        )
+    if word == names.LINEAR:
+        return None
+    rival = winners[names.LINEAR] if word == names.UNIVERSAL else winners[names.UNIVERSAL]
+    if word == names.UNIVERSAL:
+        return rival
+    return Scored(rival.name, rival.rows.filter(pl.col("symbol") == word), rival.seen_until)
+
+
+def _attempts(registry: Any, word: str) -> list[Any]:
+    """Earlier attempts at the gate in this model's life, from the ledger."""
+    from barcast.evaluation.gate import Attempt
+
+    model = registry.state().models.get(registry.model_name(word))
+    found = []
+    for version in model.versions.values() if model else ():
+        if version.judged is not None:
+            details = version.judged.details
+            numbers = details.get("numbers", {})
+            found.append(
+                Attempt(
+                    version.judged.time,
+                    float(details.get("spent", numbers.get("alpha", 0.0)) or 0.0),
+                    details["outcome"],
+                    numbers.get("candidate_sharpe_per_block"),
+                )
+            )
+    return found
+
+
+def _infrastructure(run: Run, registry: Any, versions: str) -> dict[str, Any]:
+    """Each candidate loaded by a model server and asked its recorded request, before anybody judges it."""
+    from barcast.errors import BarcastError
+    from barcast.evaluation.gate import Check
+    from barcast.steps.asking import candidate_server
+
+    checks = {}
+    with candidate_server(run, registry, json.loads(versions)) as confirm:
+        for item in json.loads(versions):
+            try:
+                worst = confirm(item["word"], int(item["version"]))
+                detail = f"A model server loaded it and answered as in process (largest difference {worst:.2g})."
+                checks[item["word"]] = Check("infrastructure", True, detail)
+            except BarcastError as error:
+                checks[item["word"]] = Check("infrastructure", False, str(error), "keep")
+    return checks
+
+
+@step
+def promote(run: Run, plan: str) -> str:
+    """Each approved version goes live: folder, hashes, models.config, alias, ledger.
+
+    Returns:
+        The plan, for the canary.
+    """
+    preload("mlflow")
+    from barcast.registry import Registry
+
+    registry = Registry(run.workspace, run.config)
+    for item in json.loads(plan):
+        registry.promote(item["word"], int(item["version"]))
+        run.note(f"{item['word']} v{item['version']}")
+    run.note(", ".join(f"{item['word']} v{item['version']}" for item in json.loads(plan)))
+    return plan

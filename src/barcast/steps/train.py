@@ -1,0 +1,57 @@
+"""Steps that train: the linear baseline and the universal network, then symbols' own models by transfer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from barcast.steps._record import Run, step
+
+
+@step
+def train_universal(run: Run, dataset_path: str, linear_path: str, universal_path: str) -> dict[str, float]:
+    """Both models that every symbol can fall back on, exported.
+
+    Returns:
+        Figures of the network's training for the run's metrics.
+    """
+    from barcast import datasets, splits, training
+
+    dataset = datasets.load(Path(dataset_path))
+    fold = splits.holdout(dataset.rows, run.config.splits)
+    linear = training.train_linear(dataset, fold, run.config)
+    linear.export(Path(linear_path))
+    network = training.train_universal(dataset, fold, run.config, run.folder / "universal", progress=run.note)
+    network.export(Path(universal_path))
+    figures = network.summary()
+    run.note(", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+    return figures
+
+
+@step
+def train_symbols(
+    run: Run, batch: str, dataset_path: str, universal_path: str, models_path: str
+) -> dict[str, Any]:
+    """One model per symbol of the batch, each from the universal one; one failure stops no other.
+
+    Returns:
+        Symbols trained and symbols that failed, with the reason.
+    """
+    from barcast import datasets, names, splits, training
+
+    dataset = datasets.load(Path(dataset_path))
+    fold = splits.holdout(dataset.rows, run.config.splits)
+    parent = training.TrainedModel.load(run.folder / "universal")
+    trained, failed = [], {}
+    for symbol in json.loads(batch):
+        run.note(symbol)
+        try:
+            model = training.train_symbol(parent, dataset, symbol, fold, run.config, run.folder / names.slug(symbol))
+        except Exception as error:  # the others go on; the report names this one
+            failed[symbol] = f"{type(error).__name__}: {error}"
+            continue
+        model.export(Path(models_path) / names.slug(symbol))
+        trained.append(symbol)
+    run.note(", ".join(trained) + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return {"trained": json.dumps(trained), "failed": json.dumps(failed)}
