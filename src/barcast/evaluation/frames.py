@@ -158,7 +158,15 @@ def score(frame: pl.DataFrame) -> np.ndarray:
 
 def newest(times: pl.Series) -> datetime:
     """The latest of a column of times; the column must not be empty."""
-    value = times.max()
+    return _time(times, times.max())
+
+
+def oldest(times: pl.Series) -> datetime:
+    """The earliest of a column of times; the column must not be empty."""
+    return _time(times, times.min())
+
+
+def _time(times: pl.Series, value: object) -> datetime:
     if not isinstance(value, datetime):
-        raise DataError(f"Expected a column of times, got {times.dtype} with maximum {value!r}.")
+        raise DataError(f"Expected a column of times, got {times.dtype} holding {value!r}.")
     return value

@@ -1,0 +1,354 @@
+"""One call that measures several models on the same rows: everything the report shows and the registry keeps.
+
+Predictions of each model on the evaluation window and the bars in; `Evaluation` (numbers, tables, backtests)
+out to `report.render`, the registry's metadata and the reliability index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from barcast.config.evaluation import CostsConfig, EvaluationConfig
+from barcast.errors import RefusedError
+from barcast.evaluation import (
+    backtest,
+    baselines,
+    bootstrap,
+    capacity,
+    confidence,
+    frames,
+    metrics_financial,
+    metrics_learning,
+    metrics_ml,
+)
+from barcast.evaluation.backtest import BacktestResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        models: names, the first is the candidate, baselines last.
+        rows: per model the checked predictions frame; all hold the same bars.
+        metrics: per model {"ml", "financial", "learning"} -> {name: number}; NaN where undefined.
+        intervals: per model {name: (low, high)} 95% from blocks of calendar time: accuracy, log_loss,
+            net_bps_per_row, sharpe.
+        backtests: per model.
+        tables: per model {"bands", "thresholds", "coverage", "cost_curve", "capacity", "by_period",
+            "by_regime", "by_symbol", "reliability"}.
+        confusion: per model (3, 3) counts, rows = what happened.
+        window: first and last bar decided on.
+        dropped_rows: rows of any model that not all models had.
+    """
+
+    models: tuple[str, ...]
+    rows: dict[str, pl.DataFrame]
+    metrics: dict[str, dict[str, dict[str, float]]]
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    backtests: dict[str, BacktestResult]
+    tables: dict[str, dict[str, pl.DataFrame]]
+    confusion: dict[str, np.ndarray]
+    window: tuple[datetime, datetime]
+    horizon_bars: int
+    bars_per_year: float
+    block_days: float
+    costs: CostsConfig
+    dropped_rows: int = 0
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def candidate(self) -> str:
+        """The model the report is about."""
+        return self.models[0]
+
+    def flat_metrics(self, model: str | None = None) -> dict[str, float]:
+        """All defined numbers of a model as one mapping, for MLflow: "ml_accuracy", "financial_sharpe",
+        ...
+        """
+        name = model or self.candidate
+        return {
+            f"{kind}_{key}": float(value)
+            for kind, numbers in self.metrics[name].items()
+            for key, value in numbers.items()
+            if math.isfinite(value)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready summary; undefined numbers are None."""
+
+        def clean(value: float) -> float | None:
+            return float(value) if math.isfinite(value) else None
+
+        return {
+            "models": list(self.models),
+            "window": [t.isoformat() for t in self.window],
+            "rows": self.rows[self.candidate].height,
+            "dropped_rows": self.dropped_rows,
+            "horizon_bars": self.horizon_bars,
+            "block_days": self.block_days,
+            "metrics": {
+                m: {k: {n: clean(v) for n, v in values.items()} for k, values in kinds.items()}
+                for m, kinds in self.metrics.items()
+            },
+            "intervals": {
+                m: {n: [clean(low), clean(high)] for n, (low, high) in values.items()}
+                for m, values in self.intervals.items()
+            },
+            "confusion": {m: c.tolist() for m, c in self.confusion.items()},
+            "notes": list(self.notes),
+        }
+
+
+def evaluate(
+    predictions_by_model: Mapping[str, pl.DataFrame],
+    bars_adjusted: pl.DataFrame,
+    config: EvaluationConfig | None = None,
+    *,
+    costs: CostsConfig | None = None,
+    horizon_bars: int,
+    bars_per_year: float,
+    history_labels: pl.DataFrame | None = None,
+) -> Evaluation:
+    """Measure every model, and the baselines that need no training, on the bars that all of them scored.
+
+    Args:
+        predictions_by_model: name -> predictions frame; the first is the candidate. `persistence` and
+            `buy_and_hold` are added where absent.
+        bars_adjusted: bars of the window with adjusted prices.
+        horizon_bars: the labels' horizon.
+        bars_per_year: of the calendar and interval (`Calendar.bars_per_year`).
+        history_labels: symbol, label_end_timestamp, label of earlier rows, for persistence and the class
+            prior.
+
+    Raises:
+        DataError: a frame that `frames.check` refuses.
+        RefusedError: no model given, or the models have no row in common, or their labels differ.
+    """
+    config = config or EvaluationConfig()
+    costs = costs or CostsConfig()
+    if not predictions_by_model:
+        raise RefusedError("There is no model to evaluate.", hint="Pass at least one predictions frame.")
+    checked = {name: frames.check(f, name=name) for name, f in predictions_by_model.items()}
+    rows, dropped = common_rows(checked)
+    first = next(iter(rows.values()))
+    prior = None
+    if history_labels is not None:
+        prior = baselines.class_prior(history_labels["label"].drop_nulls().to_numpy())
+    if baselines.PERSISTENCE not in rows:
+        joined = first if history_labels is None else _with_history(first, history_labels)
+        rows[baselines.PERSISTENCE] = baselines.persistence(first, labels=joined, prior=prior)
+    if baselines.BUY_AND_HOLD not in rows:
+        rows[baselines.BUY_AND_HOLD] = baselines.buy_and_hold(first, prior=prior)
+    names = tuple(rows)
+    block_days = bootstrap.block_length_days(first, config.block_days)
+    tests = {
+        name: backtest.run(bars_adjusted, frame, _costs_of(name, costs), horizon_bars=horizon_bars)
+        for name, frame in rows.items()
+    }
+    measured = {
+        name: {
+            "ml": _ml(frame, config),
+            "financial": metrics_financial.of_backtest(
+                tests[name],
+                bars_per_year=bars_per_year,
+                benchmark=tests[baselines.BUY_AND_HOLD],
+                risk_free_rate=config.risk_free_rate,
+                tail=config.value_at_risk_share,
+            )
+            | {"break_even_bps": capacity.break_even_bps(frame, costs, horizon_bars=horizon_bars)},
+            "learning": metrics_learning.metrics(
+                frame, costs, horizon_bars=horizon_bars, num_periods=config.learning_periods
+            ),
+        }
+        for name, frame in rows.items()
+    }
+    return Evaluation(
+        models=names,
+        rows=rows,
+        metrics=measured,
+        intervals={
+            name: _intervals(frame, tests[name], costs, config, horizon_bars, bars_per_year, block_days)
+            for name, frame in rows.items()
+        },
+        backtests=tests,
+        tables={
+            name: _tables(frame, bars_adjusted, costs, config, horizon_bars, bars_per_year)
+            for name, frame in rows.items()
+        },
+        confusion={
+            name: metrics_ml.confusion(frame["label"].to_numpy(), frames.probabilities(frame))
+            for name, frame in rows.items()
+        },
+        window=(frames.oldest(first["event_timestamp"]), frames.newest(first["event_timestamp"])),
+        horizon_bars=horizon_bars,
+        bars_per_year=bars_per_year,
+        block_days=block_days,
+        costs=costs,
+        dropped_rows=dropped,
+        notes=_notes(first, dropped, block_days),
+    )
+
+
+def common_rows(checked: Mapping[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], int]:
+    """The rows that every model has, and how many were left out in all.
+
+    Raises:
+        RefusedError: nothing in common, or the same bar has two labels.
+    """
+    keys = ["symbol", "event_timestamp"]
+    parts = list(checked.values())
+    common = parts[0].select(keys)
+    for part in parts[1:]:
+        common = common.join(part.select(keys), on=keys, how="semi", maintain_order="left")
+    if common.height == 0:
+        spans = {
+            n: f"{f['event_timestamp'].min()} to {f['event_timestamp'].max()}" for n, f in checked.items()
+        }
+        raise RefusedError(
+            f"The models have no bar in common: {spans}.", hint="Score all of them on the same window."
+        )
+    rows = {n: f.join(common, on=keys, how="semi", maintain_order="left") for n, f in checked.items()}
+    outcome = [*keys, "label", "forward_log_return"]
+    names = list(rows)
+    for name in names[1:]:
+        if not rows[name].select(outcome).equals(rows[names[0]].select(outcome)):
+            raise RefusedError(
+                f"{name!r} and {names[0]!r} were scored against different labels on the same bars.",
+                hint="Make labels once, with one set of thresholds, and score every model on them.",
+            )
+    return rows, sum(f.height for f in checked.values()) - common.height * len(checked)
+
+
+def _with_history(rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    columns = ["symbol", "label_end_timestamp", "label"]
+    older = labels.select(
+        "symbol", pl.col("label_end_timestamp").cast(frames.TIME), pl.col("label").cast(pl.Int8)
+    ).drop_nulls()
+    return pl.concat([older, rows.select(columns)]).unique(
+        subset=["symbol", "label_end_timestamp"], keep="last"
+    )
+
+
+def _costs_of(name: str, costs: CostsConfig) -> CostsConfig:
+    """Buy-and-hold follows no confidence threshold and no size of a model."""
+    if name != baselines.BUY_AND_HOLD:
+        return costs
+    return costs.model_copy(update={"min_confidence": 0.0, "sizing": "unit", "position_rule": "keep"})
+
+
+def _ml(frame: pl.DataFrame, config: EvaluationConfig) -> dict[str, float]:
+    return metrics_ml.metrics(
+        frame["label"].to_numpy(),
+        frames.probabilities(frame),
+        confidence=frame["confidence"].to_numpy(),
+        forward_return=frame["forward_log_return"].to_numpy(),
+        num_bands=config.confidence_levels,
+    )
+
+
+def _intervals(
+    frame: pl.DataFrame,
+    test: BacktestResult,
+    costs: CostsConfig,
+    config: EvaluationConfig,
+    horizon_bars: int,
+    bars_per_year: float,
+    block_days: float,
+) -> dict[str, tuple[float, float]]:
+    times = frame["event_timestamp"].dt.epoch("us").to_numpy()
+    labels, p = frame["label"].to_numpy(), frames.probabilities(frame)
+    net = backtest.row_net_returns(frame, costs, horizon_bars=horizon_bars) * 1e4
+    values = {
+        "accuracy": (np.argmax(p, axis=1) == labels).astype(np.float64),
+        "log_loss": metrics_ml.log_loss_rows(labels, p),
+        "net_bps_per_row": net,
+    }
+    out = {
+        name: bootstrap.interval(
+            value, times, block_days=block_days, num_samples=config.bootstrap_samples, seed=config.seed
+        )
+        for name, value in values.items()
+    }
+    out["sharpe"] = bootstrap.sharpe_interval(
+        test.net_returns,
+        test.portfolio["event_timestamp"].dt.epoch("us").to_numpy(),
+        bars_per_year=bars_per_year,
+        block_days=block_days,
+        num_samples=config.bootstrap_samples,
+        seed=config.seed,
+    )
+    return out
+
+
+def _tables(
+    frame: pl.DataFrame,
+    bars: pl.DataFrame,
+    costs: CostsConfig,
+    config: EvaluationConfig,
+    horizon_bars: int,
+    bars_per_year: float,
+) -> dict[str, pl.DataFrame]:
+    labels, p = frame["label"].to_numpy(), frames.probabilities(frame)
+    correct = np.argmax(p, axis=1) == labels
+    bands = metrics_ml.reliability_bands(
+        frame["confidence"].to_numpy(), correct, num_bands=config.confidence_levels
+    )
+    return {
+        "bands": confidence.bands(frame, costs, num_bands=config.confidence_levels),
+        "thresholds": confidence.thresholds(
+            frame, costs, horizon_bars=horizon_bars, num_levels=config.confidence_levels
+        ),
+        "coverage": confidence.coverage(frame),
+        "cost_curve": capacity.cost_curve(
+            bars, frame, costs, config.cost_levels_bps, horizon_bars=horizon_bars, bars_per_year=bars_per_year
+        ),
+        "capacity": capacity.by_symbol(bars, frame, costs, horizon_bars=horizon_bars),
+        "by_period": metrics_learning.by_period(
+            frame, costs, horizon_bars=horizon_bars, num_periods=config.learning_periods
+        ),
+        "by_regime": metrics_learning.by_regime(frame, costs, horizon_bars=horizon_bars),
+        "by_symbol": by_symbol(frame, costs, config, horizon_bars=horizon_bars),
+        "reliability": pl.DataFrame(bands),
+    }
+
+
+def by_symbol(
+    frame: pl.DataFrame, costs: CostsConfig, config: EvaluationConfig, *, horizon_bars: int
+) -> pl.DataFrame:
+    """Per symbol: rows, accuracy, mcc, log_loss, skill, ece, hit_rate, rank_ic, acted_share,
+    net_bps_per_row.
+    """
+    names = ("rows", "accuracy", "mcc", "log_loss", "skill", "ece", "hit_rate", "rank_ic", "acted_share")
+    out = []
+    for part in frame.partition_by("symbol", maintain_order=True):
+        numbers = _ml(part, config)
+        net = backtest.row_net_returns(part, costs, horizon_bars=horizon_bars)
+        out.append(
+            {"symbol": part["symbol"][0]}
+            | {n: numbers[n] for n in names}
+            | {"net_bps_per_row": float(net.mean()) * 1e4}
+        )
+    return pl.DataFrame(out)
+
+
+def _notes(rows: pl.DataFrame, dropped: int, block_days: float) -> tuple[str, ...]:
+    notes = []
+    if dropped:
+        notes.append(f"{dropped} rows were left out because not every model had scored them.")
+    days = (
+        frames.newest(rows["event_timestamp"]) - frames.oldest(rows["event_timestamp"])
+    ).total_seconds() / 86400
+    if days / block_days < 12:
+        notes.append(
+            f"The window holds only {max(1, round(days / block_days))} blocks of {block_days:.3g} days: "
+            "its intervals are wide and its figures are anecdotes."
+        )
+    return tuple(notes)
