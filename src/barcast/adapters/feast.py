@@ -72,7 +72,7 @@ class FeatureStore:
         return Feast(config=self.repo)
 
     def apply(self) -> None:
-        """Write the definitions to Feast's registry, make the stores ready. Repeating it changes nothing."""
+        """Write the definitions to Feast's registry, make the stores ready; repeating changes nothing."""
         if feast_config.is_postgres(self.repo):
             from barcast.adapters.feast_postgres import create_tables
 
@@ -87,7 +87,7 @@ class FeatureStore:
         Args:
             features: symbol, event_timestamp, created_timestamp and the F features.
 
-        Rows equal to what is stored are left out, so repeating a run adds nothing. A row with another value at
+        Rows equal to what is stored are left out, so a repeated run adds nothing. A row with another value at
         the same symbol and event time stands beside the old one; the later created answers from then on.
 
         Raises:
@@ -205,7 +205,9 @@ class FeatureStore:
         times: list[datetime | None] = [None] * len(symbols)
         for view in self.definitions.rows:
             answers = self._read(view, symbols)
-            times = [time or new for time, (new, _) in zip(times, answers, strict=True)]
+            for i, (time, values) in enumerate(answers):
+                if values and any(value.WhichOneof("val") for value in values.values()):
+                    times[i] = time
             for field in view.features:
                 columns[field.name] = [
                     v[field.name].float_val if v and v[field.name].HasField("float_val") else None

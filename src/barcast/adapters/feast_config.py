@@ -53,16 +53,18 @@ def repo_config(workspace: Workspace, config: Config) -> RepoConfig:
     )
 
 
-def source_factory(repo: RepoConfig, features: Path, owner: str) -> Callable[[str], DataSource]:
+def source_factory(repo: RepoConfig, features: Path, config: Config) -> Callable[[str], DataSource]:
     """Makes batch sources of the class that the configured offline store reads.
 
     Args:
         repo: the Feast configuration.
         features: folder of the Parquet files, for file stores.
+        config: the generation and the owner.
     """
+    generation, owner = config.generation, config.feast.owner
     if is_postgres(repo):
-        return lambda dataset: definitions.postgres_source(repo.project, dataset, owner=owner)
-    return lambda dataset: definitions.file_source(features, dataset, owner=owner)
+        return lambda dataset: definitions.postgres_source(repo.project, generation, dataset, owner=owner)
+    return lambda dataset: definitions.file_source(features, generation, dataset, owner=owner)
 
 
 def is_postgres(repo: RepoConfig) -> bool:
@@ -95,7 +97,7 @@ def definitions_of(
         interval=config.interval,
         generation=config.generation,
         lookback_bars=config.lookback_bars,
-        source=source_factory(repo, workspace.features, config.feast.owner),
+        source=source_factory(repo, workspace.features, config),
         ttl_bars=config.feast.ttl_bars,
         owner=config.feast.owner,
         cross_symbol=cross_symbol or (),

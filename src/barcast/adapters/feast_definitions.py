@@ -184,11 +184,11 @@ def define(
     )
 
 
-def file_source(folder: Path, dataset: str, *, owner: str = "barcast") -> FileSource:
-    """The Parquet source of a dataset: a folder of files below `folder`."""
+def file_source(folder: Path, generation: str, dataset: str, *, owner: str = "barcast") -> FileSource:
+    """The Parquet source of a dataset: a folder of files below `folder`, one for each generation."""
     return FileSource(
         name=f"{dataset}_source",
-        path=str(Path(folder).absolute() / dataset),
+        path=str(Path(folder).absolute() / generation / dataset),
         file_format=ParquetFormat(),
         timestamp_field=EVENT,
         created_timestamp_column=CREATED,
@@ -197,23 +197,18 @@ def file_source(folder: Path, dataset: str, *, owner: str = "barcast") -> FileSo
     )
 
 
-def postgres_source(project: str, dataset: str, *, owner: str = "barcast") -> DataSource:
-    """The PostgreSQL source of a dataset: one table named after the Feast project."""
+def postgres_source(project: str, generation: str, dataset: str, *, owner: str = "barcast") -> DataSource:
+    """The PostgreSQL source of a dataset: one table named after Feast project and generation."""
     from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 
     return PostgreSQLSource(
         name=f"{dataset}_source",
-        table=postgres_table(project, dataset),
+        table=f"{project}_{generation}_{dataset}",
         timestamp_field=EVENT,
         created_timestamp_column=CREATED,
         description=f"Feature {dataset} in PostgreSQL.",
         owner=owner,
     )
-
-
-def postgres_table(project: str, dataset: str) -> str:
-    """Name of the table that holds a dataset of a Feast project."""
-    return f"{project}_feature_{dataset}"
 
 
 def _check(names: Sequence[str], cross_symbol: Collection[str]) -> None:

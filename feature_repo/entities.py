@@ -1,0 +1,5 @@
+"""Who features belong to."""
+
+from generation import definitions
+
+symbol = definitions.symbol
