@@ -1,0 +1,52 @@
+"""The table of predictions that `barcast predict` and `barcast run` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from barcast.serving.types import Prediction
+
+
+def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
+    """Print one row per symbol, then refusals and explanations in words."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False)
+    for name, side in (
+        ("symbol", "left"), ("action", "left"), ("SELL", "right"), ("HOLD", "right"), ("BUY", "right"),
+        ("confidence", "right"), ("exp. return", "right"), ("price", "right"), ("advice", "left"),
+        ("model", "left"), ("features of (UTC)", "left"),
+    ):  # fmt: skip
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for answer in answers:
+        table.add_row(*_cells(answer))
+    console.print(table)
+    for answer in answers:
+        if answer.fallback is not None:
+            reasons = "; ".join(answer.fallback.reasons)
+            console.print(f"{answer.symbol}: answered by {answer.fallback.link} ({reasons})", markup=False)
+        if answer.explanation is not None:
+            console.print(f"\n{answer.symbol}: {answer.explanation.rationale}", markup=False)
+
+
+def _cells(answer: Prediction) -> tuple[str, ...]:
+    if answer.probabilities is None:
+        return (answer.symbol, "refused", "", "", "", "", "", "", "", "", "")
+    p, advice = answer.probabilities, answer.decision
+    words = "" if advice is None else f"{advice.action} {advice.size:.1%}" if advice.size > 0 else "no trade"
+    version = "" if answer.model_version is None else f" v{answer.model_version}"
+    return (
+        answer.symbol,
+        str(answer.action),
+        f"{p.SELL:.2f}",
+        f"{p.HOLD:.2f}",
+        f"{p.BUY:.2f}",
+        f"{answer.confidence:.2f}",
+        f"{answer.expected_return:+.3%}",
+        "" if answer.price is None else f"{answer.price:,.6g}",
+        words,
+        f"{answer.model_kind}{version}",
+        f"{answer.feature_timestamp:%Y-%m-%d %H:%M}",
+    )

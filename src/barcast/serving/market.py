@@ -1,0 +1,252 @@
+"""The newest bars of every symbol in memory: prices as traded, and what the past says about volatility and
+stress.
+
+Filled from the bars store (read again when its version changes) and by `update` from the live stream,
+whichever is newer. The prediction engine takes price, rules, context and correlations from here; nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from barcast import intervals
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BarReader(Protocol):
+    """The part of `bars.store.BarStore` that is used here."""
+
+    @property
+    def version(self) -> Any: ...
+
+    def read(self, symbols: list[str] | None = None) -> pl.DataFrame:
+        """The bars frame, as traded, with factors."""
+        ...
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970, UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(us: int) -> datetime:
+    """Aware UTC time of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=int(us))
+
+
+@dataclass(frozen=True)
+class History:
+    """One symbol's newest bars, oldest first.
+
+    Attributes:
+        times: (N,) bar closes, microseconds since 1970 UTC.
+        closes: (N,) adjusted closes.
+        price: newest close as traded.
+        marks: (N,) hash of each bar's values, by which a correction is noticed.
+    """
+
+    times: NDArray[np.int64]
+    closes: NDArray[np.float64]
+    price: float
+    marks: NDArray[np.uint64]
+
+    @property
+    def event_timestamp(self) -> datetime:
+        """Close of the newest bar."""
+        return moment(int(self.times[-1]))
+
+    def log_returns(self) -> NDArray[np.float64]:
+        """(N-1,) bar to bar."""
+        return np.diff(np.log(self.closes))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the past of one symbol says about its present; each 0..1 but the two volatilities (log return
+    units)."""
+
+    bar_volatility: float
+    volatility_ratio: float
+    horizon_volatilities: NDArray[np.float64]
+    stress: float
+
+    def risk_level(self, expected_volatility: float) -> int:
+        """1 calm .. 5 wild: the fifth of the symbol's own past horizon volatilities that
+        `expected_volatility` is in."""
+        below = float(np.mean(self.horizon_volatilities < expected_volatility))
+        return min(5, 1 + int(below * 5))
+
+
+def context(history: History, horizon_bars: int, *, window_bars: int = 60) -> Context | None:
+    """Volatility and stress from `history`; None with fewer than two windows of bars.
+
+    Volatility is the root mean square of the last `window_bars` log returns. Stress is the mean of two
+    ranks within the symbol's stored past: that volatility's, and the present drop below the highest close
+    of the window.
+    """
+    returns = history.log_returns()
+    if returns.size < 2 * window_bars:
+        return None
+    squares = np.cumsum(np.concatenate([[0.0], returns**2]))
+    volatility = np.sqrt(np.maximum(squares[window_bars:] - squares[:-window_bars], 0.0) / window_bars)
+    windows = np.lib.stride_tricks.sliding_window_view(history.closes, window_bars)
+    drops = 1.0 - windows[:, -1] / windows.max(axis=1)
+    now, median = float(volatility[-1]), float(np.median(volatility))
+    stress = (float(np.mean(volatility <= now)) + float(np.mean(drops <= drops[-1]))) / 2
+    return Context(
+        bar_volatility=now,
+        volatility_ratio=now / median if median > 0 else 1.0,
+        horizon_volatilities=volatility * np.sqrt(horizon_bars),
+        stress=stress if now > 0 else 0.0,
+    )
+
+
+class MarketBook:
+    """Newest bars by symbol.
+
+    Args:
+        interval: bar length.
+        store: the bars store; None when only `update` feeds the book.
+        bars_kept: newest bars kept per symbol.
+    """
+
+    def __init__(self, interval: str, store: BarReader | None = None, *, bars_kept: int = 1500) -> None:
+        self.interval_seconds = intervals.seconds(interval)
+        self._store = store
+        self._kept = bars_kept
+        self._version: Any = None
+        self._histories: dict[str, History] = {}
+        self._contexts: dict[tuple[str, int], tuple[int, Context | None]] = {}
+        self._lock = threading.RLock()
+        self.revision = 0
+        """Grows whenever a bar is new or corrected; whatever was made from bars before is then out of
+        date."""
+
+    def refresh(self) -> None:
+        """Take over what the store has gained since the last look; costs one version look-up when nothing
+        changed."""
+        if self._store is None:
+            return
+        with self._lock:
+            version = self._store.version
+            if version == self._version:
+                return
+            frame = self._store.read(None)
+            self._version = version
+            self._merge(frame)
+
+    def update(self, bars: pl.DataFrame) -> None:
+        """Bars just closed (bars frame, as traded, one or more per symbol); a known close time is
+        replaced."""
+        with self._lock:
+            self._merge(bars)
+
+    def get(self, symbol: str) -> History | None:
+        """Newest bars of `symbol`; None when there are none."""
+        with self._lock:
+            return self._histories.get(symbol)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols with bars."""
+        with self._lock:
+            return tuple(sorted(self._histories))
+
+    def context(self, symbol: str, horizon_bars: int) -> Context | None:
+        """As the function `context`, kept until the symbol's next bar."""
+        history = self.get(symbol)
+        if history is None:
+            return None
+        stamp = int(history.times[-1])
+        key = (symbol, horizon_bars)
+        kept = self._contexts.get(key)
+        if kept is None or kept[0] != stamp:
+            kept = (stamp, context(history, horizon_bars))
+            self._contexts[key] = kept
+        return kept[1]
+
+    def correlation(self, symbols: tuple[str, ...], lookback_hours: float) -> NDArray[np.float64]:
+        """(S, S) correlation of log returns over bars that all the symbols have; 0 where there are fewer
+        than 20.
+
+        Only bars up to the oldest of the symbols' newest closes enter, so that all speak of the same time.
+        """
+        with self._lock:
+            known = {s: self._histories[s] for s in symbols if s in self._histories}
+        result = np.eye(len(symbols))
+        series: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        for symbol, history in known.items():
+            since = history.times[-1] - int(lookback_hours * 3.6e9)
+            keep = history.times >= since
+            if keep.sum() < 60:  # the look-back spans few bars: daily bars use the newest 60
+                keep = np.arange(len(history.times)) >= len(history.times) - 60
+            series[symbol] = (history.times[keep], np.log(history.closes[keep]))
+        for i, left in enumerate(symbols):
+            for j in range(i + 1, len(symbols)):
+                right = symbols[j]
+                if left not in series or right not in series:
+                    continue
+                _, at_left, at_right = np.intersect1d(series[left][0], series[right][0], return_indices=True)
+                if at_left.size < 21:
+                    continue
+                a, b = np.diff(series[left][1][at_left]), np.diff(series[right][1][at_right])
+                if a.std() > 0 and b.std() > 0:
+                    result[i, j] = result[j, i] = float(np.corrcoef(a, b)[0, 1])
+        return result
+
+    def _merge(self, frame: pl.DataFrame) -> None:
+        values = ["open", "high", "low", "close", "volume", "price_factor", "volume_factor"]
+        columns = frame.select(
+            "symbol",
+            pl.col("event_timestamp").dt.epoch("us").alias("us"),
+            (pl.col("close") * pl.col("price_factor")).alias("adjusted"),
+            pl.col("close"),
+            pl.Series("mark", frame.select(values).hash_rows(seed=0)),
+        ).sort("symbol", "us")
+        for (symbol,), part in columns.partition_by("symbol", as_dict=True, maintain_order=True).items():
+            tail = part.tail(self._kept)
+            new = History(
+                tail["us"].to_numpy().astype(np.int64),
+                tail["adjusted"].to_numpy().astype(np.float64),
+                float(tail["close"][-1]),
+                tail["mark"].to_numpy().astype(np.uint64),
+            )
+            old = self._histories.get(str(symbol))
+            merged = new if old is None else _joined(old, new, self._kept)
+            if (
+                old is not None
+                and np.array_equal(old.times, merged.times)
+                and np.array_equal(old.marks, merged.marks)
+            ):
+                continue
+            self._histories[str(symbol)] = merged
+            self._contexts = {k: v for k, v in self._contexts.items() if k[0] != symbol}
+            self.revision += 1
+
+
+def _joined(old: History, new: History, kept: int) -> History:
+    """Both, `new` winning where the times meet."""
+    before = old.times < new.times[0]
+    after = old.times > new.times[-1]
+    between = ~before & ~after & ~np.isin(old.times, new.times)
+
+    def join(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([a[before], a[between], b, a[after]])
+
+    times = join(old.times, new.times)
+    order = np.argsort(times, kind="stable")[-kept:]
+    return History(
+        times[order],
+        join(old.closes, new.closes)[order],
+        old.price if after.any() else new.price,
+        join(old.marks, new.marks)[order],
+    )

@@ -1,0 +1,342 @@
+"""The prediction engine: symbols in, full typed answers out.
+
+bars and windows → fallback chain (models over gRPC, batched) → context, sizes, advice → prediction log.
+Safe to use from several threads; `predict_async` does the same without blocking an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import polars as pl
+
+from barcast import clock, intervals, logs
+from barcast.config import Config
+from barcast.decisions.types import Account, Advice, Market, Signal
+from barcast.errors import ConfigError, ServingError
+from barcast.serving.answers import Situation, build, refused
+from barcast.serving.breaker import Breaker
+from barcast.serving.caches import Window
+from barcast.serving.chain import Chain, Link, RawAnswer
+from barcast.serving.client import ModelClient
+from barcast.serving.live import LiveReader
+from barcast.serving.market import MarketBook
+from barcast.serving.metrics import Metrics
+from barcast.serving.types import Prediction
+from barcast.serving.windows import OnlineStore, WindowReader
+from barcast.workspace import Workspace
+
+MAX_SYMBOLS = 5000
+_LIVE_SOURCES = ("ccxt", "ib")  # the others end in the past
+_log = logs.get("serving.predictor")
+
+
+class Predictor:
+    """Answers for the symbols of one workspace.
+
+    Args:
+        workspace: where models, bars and features are.
+        config: the configuration its models were made with.
+        endpoint: model server, host:port; default from the configuration.
+        store: online store; default Feast as configured.
+        book: newest bars; default the workspace's bars store.
+        client: a model client of one's own, instead of `endpoint`.
+        log: where answers are kept (`prediction_log.PredictionLog`); None keeps none.
+
+    Example:
+        >>> with Predictor(config.open_workspace(), config) as predictor:  # doctest: +SKIP
+        ...     answer = predictor.predict(["AAPL"])[0]
+        ...     answer.action, answer.probabilities.BUY, answer.model_version
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        config: Config,
+        endpoint: str | None = None,
+        *,
+        store: OnlineStore | None = None,
+        book: MarketBook | None = None,
+        client: ModelClient | None = None,
+        log: Any = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        serving = config.serving
+        self.workspace = workspace
+        self.config = config
+        self.metrics = metrics or Metrics()
+        self.log = log
+        self._endpoint = endpoint or serving.endpoint
+        self.client = client or ModelClient(
+            self._endpoint,
+            deadline_seconds=serving.deadline_seconds,
+            retries=serving.retries,
+            retry_base_seconds=serving.retry_base_seconds,
+            breaker=Breaker(serving.breaker_failures, serving.breaker_open_seconds),
+        )
+        self.book = book or _open_book(workspace, config)
+        self.live = LiveReader(workspace.models, config.workspace)
+        self.windows = WindowReader(
+            store or _FeastWindows(workspace, config),
+            self.book,
+            serving,
+            config.lookback_bars,
+            live=config.source.kind in _LIVE_SOURCES,
+        )
+        self._shadows: list[Future[None]] = []
+        self.chain = Chain(
+            self.client, self.live, self.book, serving, config.horizon_bars, self.metrics.count
+        )
+        self._correlation: tuple[int, tuple[str, ...], tuple[tuple[float, ...], ...]] | None = None
+
+    def close(self) -> None:
+        """Close connections and let worker threads go."""
+        self.drain()
+        self.chain.close()
+        self.client.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols with bars in the workspace."""
+        self.book.refresh()
+        return self.book.symbols
+
+    def predict(
+        self,
+        symbols: Sequence[str] | None = None,
+        *,
+        explain: bool = False,
+        account: Account | None = None,
+    ) -> list[Prediction]:
+        """One answer per symbol, in the order asked (all symbols when None).
+
+        A symbol that cannot be answered gets a `refused` answer with the reason; the others are not touched
+        by it.
+
+        Args:
+            explain: add the explanation (tens of milliseconds per symbol).
+            account: positions and equity for sizes and limits; default an empty account.
+
+        Raises:
+            ConfigError: no symbol, too many, or one that is not a name.
+        """
+        with self.metrics.timed("predict"):
+            self.book.refresh()
+            wanted = self._wanted(symbols)
+            situations, refusals = self._situations(wanted)
+            market = self.market(tuple(situations))
+            use = account or _empty_account(self.config)
+            answers: dict[str, Prediction] = {s: refused(s, reason) for s, reason in refusals.items()}
+            advised: dict[str, tuple[Signal, Advice]] = {}
+            for symbol, situation in situations.items():
+                answers[symbol], signal, advice = build(situation, use, market, self.config)
+                advised[symbol] = (signal, advice)
+            if explain:
+                self._explain(situations, answers)
+            answers = self._record(answers)
+            self._shadow(situations, use, market)
+            for answer in answers.values():
+                self.metrics.answered(answer)
+            return [answers[s] for s in wanted]
+
+    async def predict_async(
+        self, symbols: Sequence[str] | None = None, *, explain: bool = False, account: Account | None = None
+    ) -> list[Prediction]:
+        """As `predict`, in a worker thread."""
+        return await asyncio.to_thread(self.predict, symbols, explain=explain, account=account)
+
+    def observe(self, bars: pl.DataFrame, windows: Sequence[Window]) -> None:
+        """Take over what the stream has just computed, before it is written to any store.
+
+        Args:
+            bars: the bars that just closed (bars frame, as traded).
+            windows: the windows that end with them. From now on answers use these; the writes to the bars
+            store
+                and the online store may follow after the answer.
+        """
+        self.book.update(bars)
+        self.windows.cache.put(list(windows), self.book.revision)
+
+    def market(self, symbols: tuple[str, ...]) -> Market:
+        """Volatility ratios and the correlation matrix of `symbols`, from stored bars only.
+
+        `as_of` is the newest bar's close, so that a replay decides as it would have then.
+        """
+        ratios = {}
+        newest = None
+        for symbol in symbols:
+            history = self.book.get(symbol)
+            context = self.book.context(symbol, self.config.horizon_bars)
+            if context is not None:
+                ratios[symbol] = context.volatility_ratio
+            if history is not None and (newest is None or history.event_timestamp > newest):
+                newest = history.event_timestamp
+        return Market(
+            as_of=newest or clock.now(),
+            interval_seconds=intervals.seconds(self.config.interval),
+            symbols=self._matrix(symbols)[0],
+            volatility_ratio=ratios,
+            correlation=self._matrix(symbols)[1],
+        )
+
+    def _matrix(self, symbols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]]:
+        """Correlations of all symbols with bars, computed anew after the configured hours of bar time."""
+        everything = self.book.symbols
+        if len(everything) < 2 or not symbols:
+            return (), ()
+        newest = max(int(h.times[-1]) for s in everything if (h := self.book.get(s)) is not None)
+        refresh = int(self.config.decisions.correlation_refresh_hours * 3.6e9)
+        kept = self._correlation
+        if kept is None or kept[1] != everything or not 0 <= newest - kept[0] < refresh:
+            matrix = self.book.correlation(everything, self.config.decisions.correlation_lookback_hours)
+            kept = (newest, everything, tuple(tuple(float(v) for v in row) for row in matrix))
+            self._correlation = kept
+        return kept[1], kept[2]
+
+    def _wanted(self, symbols: Sequence[str] | None) -> list[str]:
+        if symbols is None:
+            wanted = list(self.book.symbols)
+            if not wanted:
+                raise ConfigError(
+                    f"The workspace {self.config.workspace!r} has no bars.",
+                    hint="Run `barcast run` or `barcast ingest`.",
+                )
+            return wanted
+        wanted = list(dict.fromkeys(symbols))
+        if not wanted or len(wanted) > MAX_SYMBOLS:
+            raise ConfigError(f"{len(wanted)} symbols were asked for; 1 to {MAX_SYMBOLS} are accepted.")
+        for symbol in wanted:
+            if not isinstance(symbol, str) or not 0 < len(symbol) <= 64 or not symbol.isprintable():
+                raise ConfigError(
+                    f"{symbol!r} is not a symbol.", hint="Give a name of at most 64 printable characters."
+                )
+        return wanted
+
+    def _situations(self, wanted: list[str]) -> tuple[dict[str, Situation], dict[str, str]]:
+        windows = self.windows.read(wanted)
+        # What is wrong with the input itself is refused; what is only missing or late may still be answered
+        # by a rule.
+        refusals = {s: w for s, w in windows.items() if isinstance(w, str) and not _rules_may_answer(w)}
+        raws = self.chain.answer({s: w for s, w in windows.items() if s not in refusals})
+        situations: dict[str, Situation] = {}
+        for symbol, raw in raws.items():
+            if isinstance(raw, str):
+                refusals[symbol] = raw
+                continue
+            window = windows[symbol]
+            situations[symbol] = self._situation(symbol, raw, None if isinstance(window, str) else window)
+        return situations, refusals
+
+    def _situation(self, symbol: str, raw: RawAnswer, window: Window | None) -> Situation:
+        link = raw.link
+        files = self.live.files(link.model, link.version) if link.model and link.version is not None else None
+        context = self.book.context(symbol, self.config.horizon_bars)
+        return Situation(symbol, raw, window, self.book.get(symbol), context, files)
+
+    def _explain(self, situations: dict[str, Situation], answers: dict[str, Prediction]) -> None:
+        from barcast.serving.explain import explain
+
+        for symbol, situation in situations.items():
+            answers[symbol] = answers[symbol].model_copy(
+                update={"explanation": explain(answers[symbol], situation, self.client, self.config)}
+            )
+
+    def _shadow(self, situations: dict[str, Situation], account: Account, market: Market) -> None:
+        """Send a copy to each canary in shadow mode, off the way of the answer; only the log sees what it
+        says."""
+        table = self.live.read()
+        groups: dict[Link, dict[str, Situation]] = {}
+        for symbol, situation in situations.items():
+            link = situation.raw.link
+            copied = table.canary(link.model, "shadow") if link.model else None
+            if copied is not None and situation.window is not None:
+                groups.setdefault(replace(link, version=copied[0], variant="canary"), {})[symbol] = situation
+        if self.log is None:
+            return
+        for link, group in groups.items():
+            self._shadows.append(self.chain.submit(partial(self._ask_shadow, link, group, account, market)))
+        self._shadows = [job for job in self._shadows if not job.done()]
+
+    def _ask_shadow(self, link: Link, group: dict[str, Situation], account: Account, market: Market) -> None:
+        windows = {s: one.window for s, one in group.items() if one.window is not None}
+        try:
+            found = self.chain.ask(link, windows)
+        except ServingError as error:
+            _log.info("shadow not answered", model=link.model, version=link.version, error=str(error))
+            return
+        answers = []
+        for symbol, outputs in found.items():
+            if isinstance(outputs, str | ServingError):
+                continue
+            raw = RawAnswer(link, outputs)
+            answers.append(build(replace(group[symbol], raw=raw), account, market, self.config)[0])
+        self.log.append(answers, arm="shadow")
+
+    def drain(self) -> None:
+        """Wait for the copies that are still with a canary."""
+        for job in list(self._shadows):
+            job.result()
+
+    def _record(self, answers: dict[str, Prediction]) -> dict[str, Prediction]:
+        if self.log is None or not self.config.serving.log_predictions:
+            return answers
+        try:
+            return dict(zip(answers, self.log.append(list(answers.values())), strict=True))
+        except Exception as error:  # an answer is not lost because its record is; the metrics say so
+            _log.warning("prediction log failed", error=f"{type(error).__name__}: {error}"[:300])
+            self.metrics.count("log_failure", {"error": type(error).__name__})
+            return answers
+
+
+def _rules_may_answer(reason: str) -> bool:
+    return reason.startswith(("online store:", "stale features: of"))
+
+
+def _empty_account(config: Config) -> Account:
+    equity = config.decisions.starting_equity
+    return Account(equity=equity, peak_equity=equity)
+
+
+class _FeastWindows:
+    """Feast's windows, the missing left out and the stale marked: this room says per symbol what that
+    means."""
+
+    def __init__(self, workspace: Workspace, config: Config) -> None:
+        from barcast.adapters.feast import FeatureStore
+
+        self._store = FeatureStore(workspace, config)
+
+    def online(self, symbols: Sequence[str]) -> Mapping[str, Any]:
+        """As `OnlineStore.online`."""
+        return self._store.online(symbols, strict=False)
+
+
+def _open_book(workspace: Workspace, config: Config) -> MarketBook:
+    from barcast.bars.store import BarStore
+
+    return MarketBook(config.interval, BarStore(workspace.bars, config.interval))
+
+
+def open_predictor(
+    config: Config, workspace: Workspace | None = None, endpoint: str | None = None
+) -> Predictor:
+    """The predictor of a workspace with its stores, its prediction log and its log of outcomes; close it
+    after use."""
+    from barcast.serving.prediction_log import PredictionLog
+
+    place = workspace or config.open_workspace()
+    log = PredictionLog(place.logs / "predictions.db") if config.serving.log_predictions else None
+    return Predictor(place, config, endpoint, log=log)

@@ -1,0 +1,225 @@
+"""The full answer: batching, prices, caches that never mask anything, traffic to a canary."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from model_double import outputs
+from serving_world import F, T, World, make_bars
+
+from barcast.serving.caches import Window
+from barcast.serving.prediction_log import PredictionLog
+
+
+def test_predict_with_all_symbols_asks_the_universal_model_once(world: World) -> None:
+    with world.predictor() as predictor:
+        answers = predictor.predict()
+    assert [a.symbol for a in answers] == ["AAA", "BBB", "CCC"]
+    assert world.server.calls == [("w.universal", 1, 4)]  # three symbols, padded to a compiled size
+    assert all(a.model_kind == "universal" and a.fallback is None for a in answers)
+
+
+def test_predict_with_own_models_asks_each_once_at_the_same_time(world: World) -> None:
+    world.live({"w.universal": {"stable": 1}, "w.AAA": {"stable": 3}, "w.BBB": {"stable": 2}})
+    for name, version in (("w.AAA", 3), ("w.BBB", 2)):
+        world.server.models[(name, version)] = outputs((0.6, 0.3, 0.1), expected=-0.01)
+    world.server.delay_seconds = 0.15
+    import time
+
+    with world.predictor() as predictor:
+        start = time.perf_counter()
+        answers = predictor.predict()
+        took = time.perf_counter() - start
+    assert sorted(c[:2] for c in world.server.calls) == [("w.AAA", 3), ("w.BBB", 2), ("w.universal", 1)]
+    assert took < 0.40  # three waits of 0.15 s one after the other would be 0.45
+    assert [a.model_kind for a in answers] == ["specific", "specific", "universal"]
+
+
+def test_predict_with_symbol_ids_sends_them_and_zero_for_unknown(world: World) -> None:
+    seen: list[list[int]] = []
+
+    def model(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        seen.append(inputs["symbol_id"].tolist())
+        assert inputs["symbol_id"].dtype == np.int32
+        assert inputs["window"].dtype == np.float32
+        return outputs((0.1, 0.3, 0.6))(inputs)
+
+    world.server.models[("w.universal", 1)] = model
+    with world.predictor() as predictor:
+        predictor.predict(["BBB", "CCC"])
+    assert seen == [[2, 0, 0, 0]]
+
+
+def test_answer_fields_with_known_outputs_are_these(world: World) -> None:
+    with world.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    price = float(world.bars.filter(pl.col("symbol") == "AAA")["close"][-1])
+    assert answer.action == "BUY"
+    assert answer.predicted_direction == "up"
+    assert answer.probabilities is not None
+    assert pytest.approx(0.6, abs=1e-6) == answer.probabilities.BUY
+    assert answer.confidence_detail is not None
+    assert answer.confidence_detail.side == pytest.approx(0.6 / 0.7, abs=1e-6)
+    assert answer.price == pytest.approx(price)
+    assert answer.predicted_price == pytest.approx(price * math.exp(0.01), rel=1e-6)
+    assert (answer.horizon_bars, answer.horizon_hours) == (5, 5.0)
+    assert answer.regime == "bull"
+    assert answer.volatility_regime == "medium"
+    assert answer.trend_strength == pytest.approx(0.6)
+    assert answer.stress is not None
+    assert 0 <= answer.stress <= 1
+    assert answer.risk_level in (1, 2, 3, 4, 5)
+    assert answer.decision is not None
+    assert answer.decision.action == "BUY"
+    assert answer.decision.confidence_band == "high"
+    assert answer.sizes is not None
+    # Kelly by hand: min(2 * 6/7 - 1, (0.01 - 0.001) / 0.02^2) / 4 = 0.1786; then x1.5 for high, within 20%
+    # of equity
+    assert answer.sizes.kelly == pytest.approx((2 * 6 / 7 - 1) / 4, abs=1e-5)
+    assert answer.sizes.confidence_adjusted == pytest.approx(1.5 * (2 * 6 / 7 - 1) / 4, abs=1e-5)
+    assert answer.sizes.suggested == pytest.approx(0.20, abs=1e-9)
+    assert answer.feature_timestamp == world.bars["event_timestamp"].max()
+    assert answer.model_version == 1
+    assert "symbol" in answer.model_dump_json()
+
+
+def test_price_with_adjustment_factor_is_as_traded(world: World) -> None:
+    world.book.update(make_bars(["DDD"], factor=0.5))
+    world.store.put("DDD", world.bars["event_timestamp"].max(), np.zeros((T, F)))
+    with world.predictor() as predictor:
+        answer = predictor.predict(["DDD"])[0]
+    assert answer.price == pytest.approx(float(make_bars(["DDD"])["close"][-1]))
+
+
+def test_cache_with_same_window_asks_once_and_new_bar_asks_again(world: World) -> None:
+    with world.predictor() as predictor:
+        first = predictor.predict(["AAA"])[0]
+        again = predictor.predict(["AAA"])[0]
+        assert len(world.server.calls) == 1
+        assert again.probabilities == first.probabilities
+        newer = make_bars(["AAA"], count=301).filter(pl.col("event_timestamp") > first.feature_timestamp)
+        assert newer.height == 1
+        predictor.book.update(newer)
+        world.store.put("AAA", newer["event_timestamp"][0], np.full((T, F), 0.3))
+        third = predictor.predict(["AAA"])[0]
+    assert len(world.server.calls) == 2
+    assert third.feature_timestamp == first.feature_timestamp + timedelta(hours=1)
+    assert third.price == pytest.approx(float(newer["close"][0]))
+
+
+def test_cache_with_corrected_bar_is_not_masked(world: World) -> None:
+    """The same close time, other contents: the answer follows the new window."""
+    with world.predictor() as predictor:
+        first = predictor.predict(["AAA"])[0]
+        world.store.put("AAA", first.feature_timestamp, np.full((T, F), -1.0))
+        second = predictor.predict(["AAA"])[0]
+    assert len(world.server.calls) == 2
+    assert first.input_hash != second.input_hash
+
+
+def test_cache_with_new_version_is_not_masked(world: World) -> None:
+    world.server.models[("w.universal", 2)] = outputs((0.7, 0.2, 0.1), expected=-0.02)
+    with world.predictor() as predictor:
+        before = predictor.predict(["AAA"])[0]
+        world.live({"w.universal": {"stable": 2, "previous": 1}})
+        promoted = predictor.predict(["AAA"])[0]
+        world.live({"w.universal": {"stable": 1}})
+        rolled_back = predictor.predict(["AAA"])[0]
+    assert [a.model_version for a in (before, promoted, rolled_back)] == [1, 2, 1]
+    assert [a.action for a in (before, promoted, rolled_back)] == ["BUY", "SELL", "BUY"]
+
+
+def test_observe_with_stream_window_answers_before_the_stores_know(world: World) -> None:
+    newer = make_bars(["AAA"], count=301).filter(
+        pl.col("event_timestamp") > world.bars["event_timestamp"].max()
+    )
+    at = newer["event_timestamp"][0]
+    with world.predictor() as predictor:
+        predictor.observe(newer, [Window.of("AAA", at, np.full((T, F), 0.2))])
+        answer = predictor.predict(["AAA"])[0]
+        assert answer.feature_timestamp == at
+        assert answer.fallback is None
+        # a correction of that bar makes the handed-over window void; the store still has the older row
+        predictor.book.update(newer.with_columns(pl.col("close") * 1.01, pl.col("high") * 1.01))
+        corrected = predictor.predict(["AAA"])[0]
+    assert corrected.fallback is not None
+    assert corrected.fallback.link == "rules"
+    assert "stale features" in corrected.fallback.reasons[0]
+
+
+def test_book_with_same_bars_again_keeps_the_revision(world: World) -> None:
+    before = world.book.revision
+    world.book.update(world.bars)
+    assert world.book.revision == before
+    world.book.update(world.bars.tail(1).with_columns(pl.col("volume") + 1))
+    assert world.book.revision == before + 1
+
+
+def test_traffic_with_share_goes_to_the_canary_and_stays_with_it(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "ab", "share": 0.5, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.7, 0.2, 0.1), expected=-0.01)
+    symbols = [f"S{i}" for i in range(40)]
+    world.book.update(make_bars(symbols))
+    for s in symbols:
+        world.store.put(s, world.bars["event_timestamp"].max(), np.zeros((T, F)))
+    with world.predictor() as predictor:
+        first = {a.symbol: a.variant for a in predictor.predict(symbols)}
+        second = {a.symbol: a.variant for a in predictor.predict(symbols)}
+    assert first == second
+    share = sum(v == "canary" for v in first.values()) / len(first)
+    assert 0.25 < share < 0.75
+
+
+def test_traffic_with_broken_canary_is_answered_by_the_champion(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "ab", "share": 1.0, "version": 2}},
+    )
+    with world.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    assert answer.model_version == 1
+    assert answer.variant == "champion"
+    assert answer.fallback is not None
+    assert "NOT_FOUND" in answer.fallback.reasons[0]
+
+
+def test_traffic_with_shadow_logs_both_and_answers_the_champion(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.7, 0.2, 0.1), expected=-0.01)
+    log = PredictionLog(world.workspace.logs / "predictions.db")
+    with world.predictor(log=log) as predictor:
+        answer = predictor.predict(["AAA"])[0]
+        predictor.drain()
+        rows = log.predictions()
+    assert answer.model_version == 1
+    assert sorted(zip(rows["arm"], rows["version"], strict=True)) == [("champion", 1), ("shadow", 2)]
+
+
+def test_predict_with_foolish_names_is_refused(world: World) -> None:
+    from barcast.errors import ConfigError
+
+    with world.predictor() as predictor:
+        for names in ([], [""], ["A" * 65], ["A\n"]):
+            with pytest.raises(ConfigError):
+                predictor.predict(names)
+        assert predictor.predict(["../../etc/passwd"])[0].status == "refused"
+
+
+@pytest.mark.parametrize("explain", [False])
+def test_predict_async_with_symbols_gives_the_same(world: World, explain: bool) -> None:
+    import asyncio
+
+    with world.predictor() as predictor:
+        one = predictor.predict(["AAA"], explain=explain)[0]
+        two = asyncio.run(predictor.predict_async(["AAA"], explain=explain))[0]
+    assert one.probabilities == two.probabilities
