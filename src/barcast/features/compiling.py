@@ -7,6 +7,8 @@ all bars, the streaming engine over one, and both therefore execute the same mac
 from __future__ import annotations
 
 import hashlib
+import inspect
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,16 +26,24 @@ Kernel = Callable[..., None]
 
 
 @cache
-def source_stamp(folder: Path = Path(__file__).parent) -> tuple[str]:
-    """A fingerprint of every source file beside this one: kernels call one another across files."""
+def source_stamp(path: Path) -> tuple[str]:
+    """A fingerprint of a source file and of every file of this package that it imports: kernels call across files."""
+    seen: dict[Path, bytes] = {}
+    todo = [path, Path(__file__)]
+    while todo:
+        one = todo.pop()
+        if one not in seen and one.exists():
+            seen[one] = one.read_bytes()
+            names = re.findall(rb"from barcast\.features\.(\w+) import", seen[one])
+            todo += [Path(__file__).with_name(name.decode() + ".py") for name in names]
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for one in sorted(seen):
+        digest.update(one.name.encode() + b"\0" + seen[one])
     return (digest.hexdigest(),)
 
 
 def njit(*args: Any, **options: Any) -> Any:
-    """`numba.njit` with a disk cache that knows all of this package's sources.
+    """`numba.njit` with a disk cache that knows the sources of a kernel and of what it calls.
 
     Numba's own cache looks at the function's file only: a changed helper in another file would leave old machine code
     in use, that is, wrong values without a word.
@@ -44,7 +54,7 @@ def njit(*args: Any, **options: Any) -> Any:
         dispatcher = numba.njit(**{"error_model": "numpy", "nogil": True, **options})(function)
         store = FunctionCache(function)
         store._cache_file = IndexDataCacheFile(
-            cache_path=store._cache_path, filename_base=store._impl.filename_base, source_stamp=source_stamp()
+            cache_path=store._cache_path, filename_base=store._impl.filename_base, source_stamp=source_stamp(Path(inspect.getfile(function)))
         )
         dispatcher._cache = store
         for one in signature:

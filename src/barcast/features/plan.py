@@ -17,6 +17,7 @@ from barcast import intervals
 from barcast.config.features import FeaturesConfig
 from barcast.errors import DataError, did_you_mean
 from barcast.features.compiling import kernel_list
+from barcast.features.cross_symbol import cross_specs
 from barcast.features.ohlcv import ohlcv
 from barcast.features.price_action import price_action
 from barcast.features.regime import regime
@@ -42,6 +43,7 @@ class Plan:
         groups: the kernels' groups; group g owns state[state_at[g]:state_at[g + 1]].
         value_at, column, lookback: see `drive`.
         clock_columns: columns of the clock's features, in `clock_specs` order.
+        cross_columns, cross_lookback: of the cross-symbol features, in `cross_specs` order; empty where not wanted.
     """
 
     interval: str
@@ -53,6 +55,8 @@ class Plan:
     column: npt.NDArray[np.int64]
     lookback: npt.NDArray[np.int64]
     clock_columns: npt.NDArray[np.int64]
+    cross_columns: npt.NDArray[np.int64]
+    cross_lookback: npt.NDArray[np.int64]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +92,9 @@ def _plan(interval: str, config: FeaturesConfig) -> Plan:
     clock = clock_specs(kind == "intraday") if "temporal" in wanted else ()
     if clock:
         by_category["temporal"] = [*clock, *by_category["temporal"]]
+    cross = cross_specs(config) if "cross_symbol" in wanted else ()
+    if cross:
+        by_category["cross_symbol"] += cross
     specs = tuple(spec for name in config.categories for spec in by_category[name])
     at = {spec.name: k for k, spec in enumerate(specs)}
     if len(at) != len(specs):
@@ -103,6 +110,8 @@ def _plan(interval: str, config: FeaturesConfig) -> Plan:
         column=np.array([at.get(s.name, len(specs)) for s in owned], dtype=np.int64),
         lookback=np.array([s.lookback_bars for s in owned], dtype=np.int64),
         clock_columns=np.array([at[s.name] for s in clock], dtype=np.int64),
+        cross_columns=np.array([at[s.name] for s in cross], dtype=np.int64),
+        cross_lookback=np.array([s.lookback_bars for s in cross], dtype=np.int64),
     )
 
 

@@ -81,8 +81,7 @@ def returns(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("volatility_5", "standard deviation of log returns over 5 bars", 6, "log return", _SERIES),
     ("volatility_10", "standard deviation of log returns over 10 bars", 11, "log return", _SERIES),
     ("volatility_20", "standard deviation of log returns over 20 bars", 21, "log return", _SERIES),
-    ("volatility_50", "standard deviation of log returns over 50 bars", 51, "log return", _SERIES),
-    ("volatility_annual_20", "standard deviation of log returns over 20 bars x square root of the calendar's bars per year", 21, "per year", _SERIES),
+    ("volatility_annual_50", "standard deviation of log returns over 50 bars x square root of the calendar's bars per year", 51, "per year", _SERIES),
     ("volatility_ratio_5_50", "standard deviation over 5 bars by that over 50; 1 where constant", 51, "ratio", _SERIES),
     ("parkinson_20", "Parkinson's high-low volatility over 20 bars", 20, "log return", "Parkinson, Journal of Business 53 (1980)"),
     ("garman_klass_20", "Garman and Klass's open-high-low-close volatility over 20 bars", 20, "log return", "Garman and Klass, Journal of Business 53 (1980)"),
@@ -112,12 +111,11 @@ def volatility_models(x, t, n, s, out):  # type: ignore[no-untyped-def]
             pk += hl * hl
             gk += 0.5 * hl * hl - (2.0 * math.log(2.0) - 1.0) * co * co
             rs += ho * (ho - co) + lo * (lo - co)
-        out[6] = math.sqrt(pk / (80.0 * math.log(2.0)))
-        out[7] = math.sqrt(max(gk, 0.0) / 20.0)
-        out[8] = math.sqrt(max(rs, 0.0) / 20.0)
+        out[5] = math.sqrt(pk / (80.0 * math.log(2.0)))
+        out[6] = math.sqrt(max(gk, 0.0) / 20.0)
+        out[7] = math.sqrt(max(rs, 0.0) / 20.0)
         if n >= 21:
             out[2] = x[VOL20, t]
-            out[4] = x[VOL20, t] * math.sqrt(x[ANNUAL, t])
             mo = mc = 0.0
             for i in range(t - 19, t + 1):
                 mo += math.log(x[O, i] / x[C, i - 1]) / 20.0
@@ -131,24 +129,24 @@ def volatility_models(x, t, n, s, out):  # type: ignore[no-untyped-def]
                 if r < 0.0:
                     down += r * r
             k = 0.34 / (1.34 + 21.0 / 19.0)
-            out[9] = math.sqrt(vo / 19.0 + k * vc / 19.0 + (1.0 - k) * max(rs, 0.0) / 20.0)
-            out[10] = down / square if square > 1e-24 else 0.5
+            out[8] = math.sqrt(vo / 19.0 + k * vc / 19.0 + (1.0 - k) * max(rs, 0.0) / 20.0)
+            out[9] = down / square if square > 1e-24 else 0.5
     if n >= 51:
         sd = std(x, R, t, 50)
-        out[3] = sd
-        out[5] = sd5 / sd if sd > TINY else 1.0
+        out[3] = sd * math.sqrt(x[ANNUAL, t])
+        out[4] = sd5 / sd if sd > TINY else 1.0
     if n >= 101:
         m = mean(x, R, t, 100)
         level = sum_squares(x, R, t, 100, m) / 100.0
         before = s[0] if s[1] > 0.0 else level
         r = x[R, t]
         if s[1] > 0.0:
-            out[12] = clip(r / math.sqrt(before), -20.0, 20.0) if before > 1e-24 else 0.0
+            out[11] = clip(r / math.sqrt(before), -20.0, 20.0) if before > 1e-24 else 0.0
         s[0] = 0.05 * level + 0.1 * r * r + 0.85 * before
         s[1] = 1.0
         x[GARCH, t] = math.sqrt(s[0])
-        out[11] = x[GARCH, t]
-        out[13] = math.sqrt(s[0] / level) if level > 1e-24 else 1.0
+        out[10] = x[GARCH, t]
+        out[12] = math.sqrt(s[0] / level) if level > 1e-24 else 1.0
 
 
 @price_action.group(

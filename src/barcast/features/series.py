@@ -16,8 +16,12 @@ GIVEN = 11
 # derived by `base`
 LC, R, TR, TP, PV, MFV = 11, 12, 13, 14, 15, 16  # log close, log return, true range, typical price, x volume, money flow volume
 ATR, EMA20, EMA50, VOL20, RVOL, RSI = 17, 18, 19, 20, 21, 22  # lines that several groups read windows of
-AO, GARCH = 23, 24  # written by `oscillators` and `volatility_models`
-NUM_SERIES = 25
+M5, M20, M60 = 23, 24, 25  # log returns over 5, 20 and 60 bars
+AO, GARCH = 26, 27  # written by `oscillators` and `volatility_models`
+NUM_SERIES = 28
+
+# what other symbols may see of a symbol, in the order of `cross_symbol`'s fields
+SHARED = (LC, R, M5, M20, M60, VOL20, RVOL, RSI)
 
 BASE_STATE = 16
 
@@ -31,7 +35,7 @@ def base(x, t, n, s, out):  # type: ignore[no-untyped-def]
     x[PV, t] = tp * v
     x[MFV, t] = ((c - l) - (h - c)) / (h - l) * v if h - l > 1e-12 * c else 0.0
     if n == 1:
-        x[R, t] = 0.0
+        x[R, t] = float("nan")  # no return yet: a window that reached it would show
         x[TR, t] = h - l
         change = 0.0
     else:
@@ -50,6 +54,9 @@ def base(x, t, n, s, out):  # type: ignore[no-untyped-def]
     x[EMA50, t] = ema(s, 8, c, 50)
     if n > 20:
         x[VOL20, t] = std(x, R, t, 20)
+    x[M5, t] = log(c / x[C, t - 5]) if n > 5 else float("nan")
+    x[M20, t] = log(c / x[C, t - 20]) if n > 20 else float("nan")
+    x[M60, t] = log(c / x[C, t - 60]) if n > 60 else float("nan")
     if n >= 20:
         m = mean(x, V, t, 20)
         x[RVOL, t] = v / m if m > 0.0 else 1.0

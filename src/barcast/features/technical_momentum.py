@@ -21,11 +21,8 @@ _MURPHY = "Murphy, Technical Analysis of the Financial Markets (1999)"
     ("rsi_14", "Wilder's RSI over 14 bars; 50 where nothing moved", wilder_bars(14), "0..100", _WILDER),
     ("rsi_21", "Wilder's RSI over 21 bars; 50 where nothing moved", wilder_bars(21), "0..100", _WILDER),
     ("stochastic_rsi_14", "place of RSI 14 within its own 14-bar range; 50 where it has none", wilder_bars(14) + 13, "0..100", "Chande and Kroll, The New Technical Trader (1994)"),
-    ("cmo_14", "Chande's momentum: (Wilder's average of gains - of losses) by their sum, 14 bars", wilder_bars(14), "-100..100", "Chande and Kroll (1994)"),
-    ("roc_10", "close by the close 10 bars ago, less 1, in percent", 11, "percent", _MURPHY),
+    ("roc_14", "close by the close 14 bars ago, less 1, in percent", 15, "percent", _MURPHY),
     ("momentum_atr_10", "close less the close 10 bars ago, by Wilder's average true range", wilder_bars(14), "true ranges", _MURPHY),
-    ("ppo_12_26", "exponential average over 12 bars by that over 26, less 1, in percent", ema_bars(26), "percent", "Appel (1979)"),
-    ("ppo_signal_9", "exponential average over 9 bars of the percentage oscillator", ema_bars(26, 9), "percent", "Appel (1979)"),
     ("tsi_25_13", "true strength: doubly smoothed change (25, 13) by doubly smoothed absolute change", ema_bars(25, 13), "-100..100", "Blau, Momentum, Direction, and Divergence (1995)"),
     ("tsi_signal_7", "exponential average over 7 bars of the true strength index", ema_bars(25, 13, 7), "-100..100", "Blau (1995)"),
     ("coppock_14_11_10", "weighted average over 10 bars of the 14-bar plus the 11-bar rate of change", 24, "percent", "Coppock, Barron's (1962)"),
@@ -35,8 +32,6 @@ _MURPHY = "Murphy, Technical Analysis of the Financial Markets (1999)"
 def strength(x, t, n, s, out):  # type: ignore[no-untyped-def]
     c = x[C, t]
     if n < 2:
-        s[16] = c
-        ema(s, 12, c, 26)
         return
     change = c - x[C, t - 1]
     gain, loss = max(change, 0.0), max(-change, 0.0)
@@ -48,17 +43,10 @@ def strength(x, t, n, s, out):  # type: ignore[no-untyped-def]
     if n >= 28:
         top, bottom = highest(x, RSI, t, 14), lowest(x, RSI, t, 14)
         out[3] = 100.0 * (x[RSI, t] - bottom) / (top - bottom) if top - bottom > 1e-9 else 50.0
-    out[4] = 2.0 * x[RSI, t] - 100.0
-    if n >= 11:
-        out[5] = 100.0 * (c / x[C, t - 10] - 1.0)
+    if n >= 15:
+        out[4] = 100.0 * (c / x[C, t - 14] - 1.0)
         a = x[ATR, t]
-        out[6] = (c - x[C, t - 10]) / a if a > TINY * c else (0.0 if a == a else a)
-    fast = ema(s, 10, c, 12) if n > 14 else 0.0
-    slow = ema(s, 12, c, 26)
-    if n >= 26:
-        p = 100.0 * (fast / slow - 1.0)
-        out[7] = p
-        out[8] = ema(s, 14, p, 9)
+        out[5] = (c - x[C, t - 10]) / a if a > TINY * c else (0.0 if a == a else a)
     up = ema(s, 18, change, 25)
     size = ema(s, 20, abs(change), 25)
     if n >= 26:
@@ -66,14 +54,14 @@ def strength(x, t, n, s, out):  # type: ignore[no-untyped-def]
         size = ema(s, 24, size, 13)
         if n >= 38:
             v = 100.0 * up / size if size > TINY * c else 0.0
-            out[9] = v
-            out[10] = ema(s, 26, v, 7)
+            out[6] = v
+            out[7] = ema(s, 26, v, 7)
     if n >= 24:
         a = 0.0
         for i in range(10):
             p = x[C, t - i]
             a += (10.0 - i) * (p / x[C, t - i - 14] + p / x[C, t - i - 11] - 2.0)
-        out[11] = 100.0 * a / 55.0
+        out[8] = 100.0 * a / 55.0
     if n >= 46:
         a = 0.0
         for i in range(15):
@@ -83,7 +71,7 @@ def strength(x, t, n, s, out):  # type: ignore[no-untyped-def]
                 a += 2.0 * (p / x[C, t - i - 15] - 1.0) / 10.0
                 a += 3.0 * (p / x[C, t - i - 20] - 1.0) / 10.0
             a += 4.0 * (p / x[C, t - i - 30] - 1.0) / 15.0
-        out[12] = 100.0 * a
+        out[9] = 100.0 * a
 
 
 @njit

@@ -185,14 +185,13 @@ def parabolic(x, t, out):  # type: ignore[no-untyped-def]
         if j < t:
             sar += speed * (best - sar)
             sar = min(sar, low, x[L, j - 1]) if up else max(sar, high, x[H, j - 1])
-    out[9] = (x[C, t] - sar) / x[C, t]
-    out[10] = (t - flipped) / 100.0
+    out[8] = (x[C, t] - sar) / x[C, t]
+    out[9] = (t - flipped) / 100.0
 
 
 @trend.group(
     ("aroon_up_25", "100 x (25 - bars since the highest high of 26) / 25", 26, "0..100", "Chande, Stocks & Commodities 13:9 (1995)"),
     ("aroon_down_25", "100 x (25 - bars since the lowest low of 26) / 25", 26, "0..100", "Chande (1995)"),
-    ("aroon_oscillator_25", "Aroon up less Aroon down", 26, "-100..100", "Chande (1995)"),
     ("vortex_plus_14", "sum of |high - previous low| over 14 bars by the sum of true ranges", 15, "ratio", "Botes and Siepman, Stocks & Commodities 28:1 (2010)"),
     ("vortex_minus_14", "sum of |low - previous high| over 14 bars by the sum of true ranges", 15, "ratio", "Botes and Siepman (2010)"),
     ("ichimoku_conversion_9", "middle of the 9-bar range by the close, less 1", 9, "ratio", "Hosoda, Ichimoku Kinko Hyo (1969)"),
@@ -208,7 +207,7 @@ def parabolic(x, t, out):  # type: ignore[no-untyped-def]
 def channels(x, t, n, s, out):  # type: ignore[no-untyped-def]
     c = x[C, t]
     if n >= 9:
-        out[5] = 0.5 * (highest(x, H, t, 9) + lowest(x, L, t, 9)) / c - 1.0
+        out[4] = 0.5 * (highest(x, H, t, 9) + lowest(x, L, t, 9)) / c - 1.0
     if n >= 15:
         tr = total(x, TR, t, 14)
         vp = vm = 0.0
@@ -216,32 +215,31 @@ def channels(x, t, n, s, out):  # type: ignore[no-untyped-def]
             vp += abs(x[H, i] - x[L, i - 1])
             vm += abs(x[L, i] - x[H, i - 1])
         quiet = tr <= TINY * c
-        out[3] = 1.0 if quiet else vp / tr
-        out[4] = 1.0 if quiet else vm / tr
+        out[2] = 1.0 if quiet else vp / tr
+        out[3] = 1.0 if quiet else vm / tr
         span = highest(x, H, t, 14) - lowest(x, L, t, 14)
-        out[12] = 100.0 * math.log10(tr / span) / math.log10(14.0) if span > TINY * c else 100.0
+        out[11] = 100.0 * math.log10(tr / span) / math.log10(14.0) if span > TINY * c else 100.0
     if n >= 20:
         top, bottom = highest(x, H, t, 20), lowest(x, L, t, 20)
-        out[11] = (c - bottom) / (top - bottom) if top - bottom > TINY * c else 0.5
+        out[10] = (c - bottom) / (top - bottom) if top - bottom > TINY * c else 0.5
     if n >= 26:
         up = 4.0 * (25 - bars_since_highest(x, H, t, 26))
         down = 4.0 * (25 - bars_since_lowest(x, L, t, 26))
         out[0] = up
         out[1] = down
-        out[2] = up - down
-        out[6] = 0.5 * (highest(x, H, t, 26) + lowest(x, L, t, 26)) / c - 1.0
+        out[5] = 0.5 * (highest(x, H, t, 26) + lowest(x, L, t, 26)) / c - 1.0
     if n >= 29:
         path = 0.0
         for i in range(t - 27, t + 1):
             path += abs(x[C, i] - x[C, i - 1])
         span = highest(x, C, t, 28) - lowest(x, C, t, 28)
-        out[13] = span / path if path > TINY * c else 0.0
+        out[12] = span / path if path > TINY * c else 0.0
     if n >= 77:
         u = t - 26
         a = 0.25 * (highest(x, H, u, 9) + lowest(x, L, u, 9) + highest(x, H, u, 26) + lowest(x, L, u, 26))
         b = 0.5 * (highest(x, H, u, 52) + lowest(x, L, u, 52))
         edge = max(a, b) if c > max(a, b) else (min(a, b) if c < min(a, b) else c)
-        out[7] = (c - edge) / c
-        out[8] = (a - b) / c
+        out[6] = (c - edge) / c
+        out[7] = (a - b) / c
     if n >= 100:
         parabolic(x, t, out)

@@ -60,8 +60,6 @@ DATES: dict[str, tuple[str, str, str]] = {
 CLOCKS: dict[str, tuple[str, str, str]] = {
     "hour_sin": ("sine of the close's time of day", "-1..1", _CAL),
     "hour_cos": ("cosine of the close's time of day", "-1..1", _CAL),
-    "half_day_sin": ("sine of the close's place in the half day", "-1..1", _CAL),
-    "half_day_cos": ("cosine of the close's place in the half day", "-1..1", _CAL),
     "hour": ("hour of day in which the bar began, by 23", "share", _CAL),
     "hour_progress": ("share of the hour that has passed at the close (0 at the full hour)", "share", _CAL),
     "session_asia": ("1 from 9 to 15 o'clock in Tokyo on weekdays", "flag", _SESSIONS),
@@ -130,8 +128,6 @@ class Clock:
         rows = [
             np.sin(angle),
             np.cos(angle),
-            np.sin(2 * angle),
-            np.cos(2 * angle),
             began // 3_600_000_000 / 23,
             of_day % 3_600_000_000 / 3.6e9,
             asia,
@@ -308,7 +304,7 @@ def hour_seasonality(x, t, n, s, out):  # type: ignore[no-untyped-def]
         s[k], s[24 + k], s[48 + k] = s[120], s[121], s[122]
         s[120] = s[121] = s[122] = 0.0
     s[123] = began
-    s[120] += abs(x[R, t])
+    s[120] += abs(x[R, t]) if n > 1 else 0.0
     s[121] += x[V, t]
     s[122] += 1.0
     a = v = b = 0.0
