@@ -109,9 +109,18 @@ def promoted(registry: Registry, register: Callable[..., int]) -> Callable[..., 
     return make
 
 
+PIECES = SimpleNamespace(
+    PROMOTE=PROMOTE, HOLD=HOLD, KEEP=KEEP, metadata=metadata, recorded=recorded, model_folder=model_folder
+)
+
+
 @pytest.fixture
 def kit() -> SimpleNamespace:
     """What tests build with (test modules cannot import one another)."""
-    return SimpleNamespace(
-        PROMOTE=PROMOTE, HOLD=HOLD, KEEP=KEEP, metadata=metadata, recorded=recorded, model_folder=model_folder
-    )
+    return PIECES
+
+
+@pytest.fixture(scope="module")
+def pieces() -> SimpleNamespace:
+    """The same for fixtures that live as long as a module."""
+    return PIECES
