@@ -101,8 +101,8 @@ class Calendar:
     def close_times(self, start: datetime, end: datetime, interval: str) -> pl.Series:
         """Expected bar closes t with start < t <= end, ascending.
 
-        Intraday bars are counted from the session's open; the last one of a session ends at its close. Intervals
-        of several days count sessions from the calendar's first.
+        Intraday bars are counted from the session's open; the last one of a session ends at its close.
+        Intervals of several days count sessions from the calendar's first.
         """
         step = intervals.seconds(interval)
         if end <= start:
@@ -157,7 +157,8 @@ class Calendar:
         """Stretches of expected bars that are missing between a symbol's first and last bar.
 
         Returns:
-            symbol, after_timestamp (last bar before), before_timestamp (first bar after), missing_bars (count).
+            symbol, after_timestamp (last bar before), before_timestamp (first bar after), missing_bars
+            (count).
         """
         parts = []
         for (symbol,), group in bars.select("symbol", "event_timestamp").group_by(

@@ -6,6 +6,7 @@ prices as traded into prices comparable over time.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 import polars as pl
@@ -174,3 +175,16 @@ def adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.with_columns(
         pl.col(*PRICES) * pl.col("price_factor"), volume=pl.col("volume") * pl.col("volume_factor")
     )
+
+
+def content_hash(bars: pl.DataFrame) -> str:
+    """SHA-256 over all columns of the bars, sorted by symbol and time: same rows, same hash, anywhere."""
+    digest = hashlib.sha256()
+    for (symbol,), group in bars.sort(*KEY).group_by("symbol", maintain_order=True):
+        digest.update(f"{symbol}\0{group.height}\0".encode())
+        for name in BARS.names()[1:]:
+            column = group[name]
+            digest.update(
+                (column.to_physical() if column.dtype == TIME else column + 0.0).to_numpy().tobytes()
+            )
+    return digest.hexdigest()

@@ -1,8 +1,9 @@
 """Corporate actions. Price and volume factors from a provider's adjusted close, and live splits.
 
-`price_factor` = adjusted close / close: it holds splits and dividends. Volume must follow splits only, so splits
-are told from dividends: a split multiplies the price factor by a ratio of small whole numbers of at least 5:4 (or
-at most 4:5) from one bar to the next, and the price as traded jumps by about the same ratio at that bar's open.
+`price_factor` = adjusted close / close: it holds splits and dividends. Volume must follow splits only, so
+splits are told from dividends: a split multiplies the price factor by a ratio of small whole numbers of at
+least 5:4 (or at most 4:5) from one bar to the next, and the price as traded jumps by about the same ratio at
+that bar's open.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _PRICE_TOLERANCE = 0.25  # overnight move allowed between the last close and the
 
 
 def detect(price_factor: pl.Series, open_: pl.Series, close: pl.Series) -> pl.Series:
-    """Split ratio of each bar of ONE symbol in time order: 1.0 where none, 2.0 at the first bar after a 2:1."""
+    """Split ratio at each bar of ONE symbol in time order: 2.0 at the first bar after a 2:1, else 1.0."""
     ratios = []
     change = (price_factor / price_factor.shift(1)).to_list()
     jump = (close.shift(1) / open_).to_list()

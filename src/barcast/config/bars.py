@@ -13,14 +13,17 @@ class FilesConfig(Section):
     """A folder of Parquet or CSV files, one per symbol, or one file with a symbol column."""
 
     path: str = Field(
-        "", description="Folder or single file; a symbol is the column `symbol`, else the file's name."
+        default="",
+        description="Folder or single file; a symbol is the column `symbol`, else the file's name.",
     )
     timestamp: Literal["open", "close"] = Field(
-        "open", description="Whether the time column is the bar's open (exchanges) or its close."
+        default="open", description="Whether the time column is the bar's open (exchanges) or its close."
     )
-    timezone: str = Field("UTC", description="Time zone of times that carry none; daily dates need none.")
+    timezone: str = Field(
+        default="UTC", description="Time zone of times that carry none; daily dates need none."
+    )
     time_format: str = Field(
-        "", description="strptime format of text times; empty: ISO 8601 and epoch numbers."
+        default="", description="strptime format of text times; empty: ISO 8601 and epoch numbers."
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -31,54 +34,67 @@ class FilesConfig(Section):
 class SimulatorConfig(Section):
     """The seeded market of tests and load measurements."""
 
-    num_symbols: int = Field(4, ge=1, le=10_000, description="Symbols SIM0000, SIM0001 and on.")
-    num_bars: int = Field(3000, ge=2, description="Bars per symbol.")
-    seed: int = Field(7, ge=0, description="Same seed, same bars.")
-    start: str = Field("2020-01-01", description="Date from which the first bar is sought (ISO 8601, UTC).")
-    volatility_annual: float = Field(0.35, gt=0, description="Typical volatility of a year, as a fraction.")
+    num_symbols: int = Field(default=4, ge=1, le=10_000, description="Symbols SIM0000, SIM0001 and on.")
+    num_bars: int = Field(default=3000, ge=2, description="Bars per symbol.")
+    seed: int = Field(default=7, ge=0, description="Same seed, same bars.")
+    start: str = Field(
+        default="2020-01-01", description="Date from which the first bar is sought (ISO 8601, UTC)."
+    )
+    volatility_annual: float = Field(
+        default=0.35, gt=0, description="Typical volatility of a year, as a fraction."
+    )
     correlation: float = Field(
-        0.55, ge=0, lt=1, description="Share of return variance common to all symbols."
+        default=0.55, ge=0, lt=1, description="Share of return variance common to all symbols."
     )
 
 
 class CcxtConfig(Section):
     """A crypto exchange reached through ccxt."""
 
-    exchange: str = Field("binance", description="ccxt's name of the exchange.")
-    symbols: tuple[str, ...] = Field((), description="Pairs in ccxt's form, e.g. BTC/USDT.")
+    exchange: str = Field(default="binance", description="ccxt's name of the exchange.")
+    symbols: tuple[str, ...] = Field(default=(), description="Pairs in ccxt's form, e.g. BTC/USDT.")
     start: str = Field(
-        "", description="First bar to fetch (ISO 8601, UTC); empty: the last `page_bars` bars."
+        default="", description="First bar to fetch (ISO 8601, UTC); empty: the last `page_bars` bars."
     )
-    page_bars: int = Field(1000, ge=1, description="Bars asked for in one request.")
-    timeout_seconds: float = Field(20.0, gt=0, description="Limit for one request.")
-    max_retries: int = Field(5, ge=0, description="Attempts after a network failure, with growing pauses.")
+    page_bars: int = Field(default=1000, ge=1, description="Bars asked for in one request.")
+    timeout_seconds: float = Field(default=20.0, gt=0, description="Limit for one request.")
+    max_retries: int = Field(
+        default=5, ge=0, description="Attempts after a network failure, with growing pauses."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Passed to the ccxt exchange as it is.")
 
 
 class IbConfig(Section):
     """Interactive Brokers, reached through a running TWS or IB Gateway."""
 
-    host: str = Field("127.0.0.1", description="Where TWS or IB Gateway listens.")
+    host: str = Field(default="127.0.0.1", description="Where TWS or IB Gateway listens.")
     port: int = Field(
-        4002, ge=1, le=65535, description="4002: paper gateway, 4001: live gateway, 7497/7496: TWS."
+        default=4002, ge=1, le=65535, description="4002: paper gateway, 4001: live gateway, 7497/7496: TWS."
     )
-    client_id: int = Field(17, ge=0, description="Distinct for each program connected to the gateway.")
-    symbols: tuple[str, ...] = Field((), description="Stock symbols, or TYPE:SYMBOL:EXCHANGE:CURRENCY.")
-    exchange: str = Field("SMART", description="Exchange of plain stock symbols.")
-    currency: str = Field("USD", description="Currency of plain stock symbols.")
+    client_id: int = Field(
+        default=17, ge=0, description="Distinct for each program connected to the gateway."
+    )
+    symbols: tuple[str, ...] = Field(
+        default=(), description="Stock symbols, or TYPE:SYMBOL:EXCHANGE:CURRENCY."
+    )
+    exchange: str = Field(default="SMART", description="Exchange of plain stock symbols.")
+    currency: str = Field(default="USD", description="Currency of plain stock symbols.")
     what_to_show: Literal["TRADES", "MIDPOINT", "BID", "ASK"] = Field(
-        "TRADES", description="Which prices; TRADES are split-adjusted by the broker and carry volume."
+        default="TRADES",
+        description="Which prices; TRADES are split-adjusted by the broker and carry volume.",
     )
-    regular_hours_only: bool = Field(True, description="Leave out bars outside the regular session.")
-    start: str = Field("", description="First bar to fetch (ISO 8601, UTC); empty: one request's worth.")
-    timeout_seconds: float = Field(60.0, gt=0, description="Limit for one request.")
+    regular_hours_only: bool = Field(default=True, description="Leave out bars outside the regular session.")
+    start: str = Field(
+        default="", description="First bar to fetch (ISO 8601, UTC); empty: one request's worth."
+    )
+    timeout_seconds: float = Field(default=60.0, gt=0, description="Limit for one request.")
 
 
 class CustomConfig(Section):
     """Your own source: one Python file with one class or function."""
 
     factory: str = Field(
-        "", description="path/to/file.py:Name or package.module:Name; called with the options."
+        default="", description="path/to/file.py:Name or package.module:Name; called with the options."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the factory.")
 
@@ -87,16 +103,16 @@ class SourceConfig(Section):
     """Where bars come from."""
 
     kind: Literal["sample", "files", "simulator", "ccxt", "ib", "custom"] = Field(
-        "sample", description="Which source; its settings stand in the part of the same name."
+        default="sample", description="Which source; its settings stand in the part of the same name."
     )
     symbols: tuple[str, ...] = Field(
-        (), description="Take only these symbols; empty: all that the source has."
+        default=(), description="Take only these symbols; empty: all that the source has."
     )
     start: str = Field(
-        "", description="Take bars that close after this time (ISO 8601, UTC); empty: from the first."
+        default="", description="Take bars that close after this time (ISO 8601, UTC); empty: from the first."
     )
     end: str = Field(
-        "", description="Take bars that close up to this time (ISO 8601, UTC); empty: to the last."
+        default="", description="Take bars that close up to this time (ISO 8601, UTC); empty: to the last."
     )
     files: FilesConfig = Field(default=FilesConfig(), description="Settings of kind `files`.")
     simulator: SimulatorConfig = Field(default=SimulatorConfig(), description="Settings of kind `simulator`.")
@@ -109,47 +125,56 @@ class UniverseConfig(Section):
     """Which symbols exist, since when, on which calendar."""
 
     path: str = Field(
-        "", description="Universe file (YAML); empty: the packaged one for the sample, else all symbols seen."
+        default="",
+        description="Universe file (YAML); empty: the packaged one for the sample, else all symbols seen.",
     )
     calendar: str = Field(
-        "XNYS",
+        default="XNYS",
         description="Calendar of symbols that the file does not place: 24/7 or an exchange_calendars name.",
     )
-    currency: str = Field("USD", description="Currency of symbols that the file does not place.")
+    currency: str = Field(default="USD", description="Currency of symbols that the file does not place.")
 
 
 class QualityConfig(Section):
     """When data is good enough to go on. Critical breaches stop a run; the others are warnings."""
 
     max_gap_share: float = Field(
-        0.02, ge=0, le=1, description="Critical: missing bars as a share of expected ones."
+        default=0.02, ge=0, le=1, description="Critical: missing bars as a share of expected ones."
     )
     max_stale_bars: int = Field(
-        0,
+        default=0,
         ge=0,
         description="Warning: expected bars missing between the last bar and `as_of`; 0: not checked.",
     )
     max_off_calendar_share: float = Field(
-        0.001, ge=0, le=1, description="Critical: bars whose close is not a close of the calendar."
+        default=0.001, ge=0, le=1, description="Critical: bars whose close is not a close of the calendar."
     )
     max_constant_bars: int = Field(
-        50, ge=1, description="Warning: longest run of bars with one unchanged close price and no range."
+        default=50,
+        ge=1,
+        description="Warning: longest run of bars with one unchanged close price and no range.",
     )
     max_jump_ratio: float = Field(
-        4.0, gt=1, description="Warning: largest adjusted close over the previous one, or its inverse."
+        default=4.0,
+        gt=1,
+        description="Warning: largest adjusted close over the previous one, or its inverse.",
     )
-    min_bars: int = Field(62, ge=1, description="Warning: bars a symbol needs to be predicted at all.")
+    min_bars: int = Field(
+        default=62, ge=1, description="Warning: bars a symbol needs to be predicted at all."
+    )
     clock_tolerance_seconds: float = Field(
-        0.0, ge=0, description="How far after `as_of` a bar may close before it counts as from the future."
+        default=0.0,
+        ge=0,
+        description="How far after `as_of` a bar may close before it counts as from the future.",
     )
     max_null_share: float = Field(
-        0.6, ge=0, le=1, description="Warning: nulls of a feature, warm-up included."
+        default=0.6, ge=0, le=1, description="Warning: nulls of a feature, warm-up included."
     )
     max_drift_psi: float = Field(
-        0.5,
+        default=0.5,
         gt=0,
         description="Warning: population stability index of a feature against the training reference.",
     )
     max_drifted_share: float = Field(
-        0.5, gt=0, le=1, description="Critical: share of features beyond `max_drift_psi`."
+        default=0.5, gt=0, le=1, description="Critical: share of features beyond `max_drift_psi`."
     )

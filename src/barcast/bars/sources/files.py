@@ -1,8 +1,9 @@
 """Bars from Parquet and CSV files.
 
-A folder holds one file per symbol (the file's name is the symbol) or files with a `symbol` column. Column names
-are matched without regard to case and by common aliases, or named by you. Times become bar closes: exchange files
-stamp a bar at its OPEN, so the interval is added; a date without a time means that day's session.
+A folder holds one file per symbol (the file's name is the symbol) or files with a `symbol` column. Column
+names are matched without regard to case and by common aliases, or named by you. Times become bar closes:
+exchange files stamp a bar at its OPEN, so the interval is added; a date without a time means that day's
+session.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class FilesSource:
         """Bars as `Source.fetch` says, checked row by row.
 
         Raises:
-            DataError: a file is missing, empty, unreadable, lacks columns, has text for a number, is not in time
-                order, or a bar breaks a row rule (`barcast.bars.schema.ROW_RULES`) or closes in the future.
+            DataError: a file is missing, empty, unreadable, lacks columns, has text for a number, is not
+                in time order, or a bar breaks a row rule (`barcast.bars.schema.ROW_RULES`) or closes in the future.
         """
         index = self._index()
         wanted = selected(list(index), symbols)

@@ -1,8 +1,9 @@
 """A seeded market for tests and load: correlated, regime-switching, fat-tailed, volume following volatility.
 
-Hidden market regimes (calm bull, sideways, stormy bear) switch by a Markov chain and set drift and volatility;
-each symbol has a loading on the market factor; shocks are Student-t with 4 degrees of freedom; volatility clusters
-(Gaussian stochastic volatility). Known at close. Same arguments, same bars, on any machine.
+Hidden market regimes (calm bull, sideways, stormy bear) switch by a Markov chain and set drift and
+volatility; each symbol has a loading on the market factor; shocks are Student-t with 4 degrees of freedom;
+volatility clusters (Gaussian stochastic volatility). Known at close. Same arguments, same bars, on any
+machine.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def simulate(
     correlation: float = 0.55,
     prefix: str = "SIM",
 ) -> pl.DataFrame:
-    """Simulated bars (`BARS`) of `num_symbols` symbols SIM0000 and on, `num_bars` each, closing after `start`.
+    """Simulated bars (`BARS`) of symbols SIM0000 and on, `num_bars` each, closing after `start`.
 
     The first symbols do not depend on how many follow, nor the first bars on how many follow them.
     """
@@ -80,8 +81,8 @@ def _market(num_bars: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _student(rng: np.random.Generator, count: int) -> np.ndarray:
-    draws: np.ndarray = rng.standard_t(_T_DEGREES, count)
-    return draws / np.sqrt(_T_DEGREES / (_T_DEGREES - 2))
+    scaled: np.ndarray = rng.standard_t(_T_DEGREES, count) / np.sqrt(_T_DEGREES / (_T_DEGREES - 2))
+    return scaled
 
 
 def _series(

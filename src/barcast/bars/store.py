@@ -1,0 +1,347 @@
+"""The bar store: one Delta Lake table per workspace, partitioned by symbol.
+
+A row is one revision of one bar. The bar in force is the revision that nothing superseded; a late or
+corrected bar supersedes the earlier one in the same atomic commit, and the earlier one stays for `as_of`.
+Gaps are reported, never filled. Appending is idempotent, and the order and duplication of batches change
+nothing as long as each revision carries its own `created_timestamp`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import polars as pl
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from barcast import clock, intervals, logs
+from barcast.bars.calendar import GAPS, Calendar
+from barcast.bars.revisions import REVISIONS, plan
+from barcast.bars.schema import BARS, check, conform, content_hash, empty
+from barcast.errors import DataError, did_you_mean
+
+_ATTEMPTS = 8
+log = logs.get("bars.store")
+
+
+@dataclass(frozen=True)
+class AppendReport:
+    """What one append did.
+
+    Attributes:
+        added: bars that were not there.
+        replaced: bars whose values in force changed; the earlier revision is kept.
+        unchanged: bars that were there with the same values, or whose later revision stays in force.
+        late: of the added, bars that close before a bar of their symbol that was already there.
+        gaps: expected bars missing around the appended ones (`Calendar.gaps`); empty without a calendar.
+        version: the table's version afterwards.
+    """
+
+    added: int
+    replaced: int
+    unchanged: int
+    late: int
+    version: int
+    gaps: pl.DataFrame = field(default_factory=GAPS.to_frame)
+
+    def summary(self) -> dict[str, int]:
+        """Counts for logs and reports."""
+        counts = {k: v for k, v in asdict(self).items() if isinstance(v, int)}
+        return {**counts, "missing_bars": int(self.gaps["missing_bars"].sum())}
+
+
+class BarStore:
+    """Bars of one interval in a Delta table.
+
+    Args:
+        path: the table's folder; made by the first append.
+        interval: length of a bar; a table of another interval is refused.
+        calendar: the market's calendar, for the gaps of an append.
+    """
+
+    def __init__(self, path: str | Path, interval: str, *, calendar: Calendar | None = None) -> None:
+        self.path = Path(path)
+        self.interval = interval
+        self.calendar = calendar
+        self._step = intervals.parse(interval)
+
+    @property
+    def exists(self) -> bool:
+        return deltalake.DeltaTable.is_deltatable(str(self.path))
+
+    @property
+    def version(self) -> int:
+        """The table's present version; -1 before the first append."""
+        return self._open().version() if self.exists else -1
+
+    def append(self, frame: pl.DataFrame, *, origin: str = "") -> AppendReport:
+        """Merge bars into the table, atomically.
+
+        Args:
+            frame: bars (`BARS`); `created_timestamp` orders revisions. A changed bar with the
+            `created_timestamp` of
+                the stored one counts as known now.
+            origin: where the bars came from; kept with the version (`history`).
+
+        Raises:
+            DataError: a bar breaks a row rule or closes in the future, a key occurs twice, or the interval
+            differs.
+        """
+        bars = conform(frame, origin=origin or "the batch")
+        now = clock.now()
+        check(bars, as_of=now, origin=origin or "the batch")
+        self._check_spacing(bars)
+        if bars.height == 0:
+            return AppendReport(0, 0, 0, 0, self.version)
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._lock():
+                    return self._append(bars, origin, now)
+            except CommitFailedError as error:  # another writer, on a file system without locks
+                log.info(
+                    "append conflicts with another writer, trying again", attempt=attempt, error=str(error)
+                )
+                time.sleep(0.05 * 2**attempt)
+        raise DataError(
+            f"The bar table at {self.path} was changed by other writers during {_ATTEMPTS} attempts.",
+            hint="Try again, or let one process append.",
+        )
+
+    def _append(self, bars: pl.DataFrame, origin: str, now: datetime) -> AppendReport:
+        first_write = not self.exists
+        symbols = bars["symbol"].unique().sort().to_list()
+        stored = REVISIONS.to_frame() if first_write else self._overlapping(bars, symbols)
+        change = plan(stored, bars, now)
+        last = {} if first_write else self.last_timestamps(symbols)
+        late = sum(
+            1
+            for s, t in change.added.select("symbol", "event_timestamp").iter_rows()
+            if s in last and t < last[s]
+        )
+        counts = {
+            "added": change.added.height,
+            "replaced": change.replaced,
+            "unchanged": change.unchanged,
+            "late": late,
+        }
+        if change.operations.height:
+            self._write(change.operations, first_write, {**counts, "origin": origin})
+        report = AppendReport(**counts, version=self.version, gaps=self._gaps(bars, symbols))
+        log.info("bars appended", path=str(self.path), **report.summary())
+        return report
+
+    def _write(self, operations: pl.DataFrame, first_write: bool, notes: dict[str, Any]) -> None:
+        properties = deltalake.CommitProperties(
+            custom_metadata={f"barcast.{k}": str(v) for k, v in notes.items()}
+        )
+        if first_write or (operations["op"] == "insert").all():
+            deltalake.write_deltalake(
+                str(self.path),
+                operations.drop("op"),
+                mode="append",
+                partition_by=["symbol"],
+                description=f"bars of {self.interval}",
+                commit_properties=properties,
+            )
+            return
+        table = self._open()
+        names = ", ".join("'" + s.replace("'", "''") + "'" for s in operations["symbol"].unique())
+        values = {name: f"s.{name}" for name in REVISIONS.names()}
+        (
+            table.merge(
+                operations,
+                f"t.symbol in ({names}) AND t.symbol = s.symbol AND t.event_timestamp = s.event_timestamp"
+                " AND t.created_timestamp = s.created_timestamp",
+                source_alias="s",
+                target_alias="t",
+                commit_properties=properties,
+            )
+            .when_matched_delete("s.op = 'delete'")
+            .when_matched_update({"superseded_timestamp": "s.superseded_timestamp"}, "s.op = 'update'")
+            .when_not_matched_insert(values, "s.op = 'insert'")
+            .execute()
+        )
+
+    def read(
+        self,
+        symbols: Sequence[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | None = None,
+        version: int | None = None,
+    ) -> pl.DataFrame:
+        """Bars that close in start < t <= end, sorted by symbol and time.
+
+        Args:
+            symbols: None for all.
+            as_of: only what was known then: revisions created by `as_of`, in the state before later
+            corrections.
+            version: the table as it was at that version.
+
+        Raises:
+            DataError: no table, no such version, or an unknown symbol.
+        """
+        rows = self._scan(version)
+        if symbols is not None:
+            self._known(symbols, version)
+            rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
+        if start is not None:
+            rows = rows.filter(pl.col("event_timestamp") > start)
+        if end is not None:
+            rows = rows.filter(pl.col("event_timestamp") <= end)
+        superseded = pl.col("superseded_timestamp")
+        if as_of is None:
+            rows = rows.filter(superseded.is_null())
+        else:
+            rows = rows.filter(
+                pl.col("created_timestamp") <= as_of, superseded.is_null() | (superseded > as_of)
+            )
+        return self._collect(rows.select(BARS.names()).sort("symbol", "event_timestamp"))
+
+    def latest(self, symbols: Sequence[str] | None = None, num_bars: int = 1) -> pl.DataFrame:
+        """The last `num_bars` bars in force of each symbol, sorted by symbol and time."""
+        rows = self._scan(None).filter(pl.col("superseded_timestamp").is_null())
+        if symbols is not None:
+            self._known(symbols, None)
+            rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
+        newest = rows.select(BARS.names()).sort("symbol", "event_timestamp").group_by("symbol").tail(num_bars)
+        return self._collect(newest.sort("symbol", "event_timestamp"))
+
+    def corrections(self, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+        """Revisions that are no longer in force: `BARS` and superseded_timestamp, when each was replaced."""
+        rows = self._scan(None).filter(pl.col("superseded_timestamp").is_not_null())
+        if symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
+        return self._collect(rows.sort("symbol", "event_timestamp", "created_timestamp"))
+
+    def symbols(self, version: int | None = None) -> list[str]:
+        """The symbols that have bars, sorted."""
+        return sorted({str(p["symbol"]) for p in self._open(version).partitions()}) if self.exists else []
+
+    def last_timestamps(self, symbols: Sequence[str] | None = None) -> dict[str, datetime]:
+        """The close of each symbol's last bar in force."""
+        if not self.exists:
+            return {}
+        rows = self._scan(None).filter(pl.col("superseded_timestamp").is_null())
+        if symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
+        found = self._collect(rows.group_by("symbol").agg(pl.col("event_timestamp").max()))
+        return dict(found.iter_rows())
+
+    def content_hash(self, symbols: Sequence[str] | None = None, version: int | None = None) -> str:
+        """SHA-256 of the bars in force: equal bars, equal hash, however they were written."""
+        return content_hash(self.read(symbols, version=version) if self.exists else empty())
+
+    def history(self) -> list[dict[str, Any]]:
+        """Lineage, newest first: per version its time (UTC), operation, origin and the append's counts."""
+        if not self.exists:
+            return []
+        entries = []
+        for item in self._open().history():
+            notes = {k.removeprefix("barcast."): v for k, v in item.items() if k.startswith("barcast.")}
+            moment = datetime.fromtimestamp(item["timestamp"] / 1000, tz=clock.now().tzinfo)
+            entries.append(
+                {"version": item.get("version"), "time": moment, "operation": item.get("operation"), **notes}
+            )
+        return entries
+
+    def compact(self) -> int:
+        """Join the small files of many appends; earlier versions stay readable. Returns the files removed."""
+        with self._lock():
+            return int(self._open().optimize.compact()["numFilesRemoved"])
+
+    def _overlapping(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:
+        rows = self._scan(None).filter(
+            pl.col("symbol").is_in(symbols),
+            pl.col("event_timestamp").is_between(
+                bars["event_timestamp"].min(), bars["event_timestamp"].max()
+            ),
+        )
+        return self._collect(rows).join(bars, on=["symbol", "event_timestamp"], how="semi")
+
+    def _gaps(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:
+        if self.calendar is None:
+            return GAPS.to_frame()
+        times = self._scan(None).filter(
+            pl.col("superseded_timestamp").is_null(), pl.col("symbol").is_in(symbols)
+        )
+        span = bars.group_by("symbol").agg(
+            first=pl.col("event_timestamp").min(), last=pl.col("event_timestamp").max()
+        )
+        near = self._collect(times.select("symbol", "event_timestamp")).join(span, on="symbol")
+        previous = (
+            pl.col("event_timestamp").filter(pl.col("event_timestamp") < pl.col("first")).max().over("symbol")
+        )
+        following = (
+            pl.col("event_timestamp").filter(pl.col("event_timestamp") > pl.col("last")).min().over("symbol")
+        )
+        near = near.with_columns(
+            first=pl.coalesce(previous, "first"), last=pl.coalesce(following, "last")
+        ).filter(pl.col("event_timestamp").is_between(pl.col("first"), pl.col("last")))
+        return self.calendar.gaps(near.sort("symbol", "event_timestamp"), self.interval)
+
+    def _check_spacing(self, bars: pl.DataFrame) -> None:
+        seconds = bars.select(pl.col("event_timestamp").diff().over("symbol").dt.total_seconds())
+        typical = float(seconds.to_series().drop_nulls().median() or self._step.total_seconds())  # type: ignore[arg-type]
+        if typical * 2 <= self._step.total_seconds():
+            raise DataError(
+                f"Bars about {typical:.0f} s apart do not belong in a table of {self.interval} bars"
+                f" ({self.path}).",
+                hint="Use a workspace with their interval.",
+            )
+
+    def _known(self, symbols: Sequence[str], version: int | None) -> None:
+        known = self.symbols(version)
+        for symbol in symbols:
+            if symbol not in known:
+                raise DataError(
+                    f"There are no bars of {symbol!r} in {self.path}.",
+                    hint=did_you_mean(symbol, known) or "Ingest it first: barcast ingest.",
+                )
+
+    def _open(self, version: int | None = None) -> deltalake.DeltaTable:
+        try:
+            table = deltalake.DeltaTable(str(self.path), version=version)
+        except TableNotFoundError as error:
+            raise DataError(
+                f"There are no bars at {self.path}.", hint="Run `barcast ingest` first."
+            ) from error
+        except DeltaError as error:
+            raise DataError(
+                f"The bar table at {self.path} has no readable version {version}:"
+                f" {str(error).splitlines()[0]}",
+                hint="`barcast bars history` lists the versions.",
+            ) from error
+        description = table.metadata().description
+        if description != f"bars of {self.interval}":
+            raise DataError(
+                f"The table at {self.path} holds {description}, not of {self.interval}.",
+                hint="Use another workspace for another interval.",
+            )
+        return table
+
+    def _scan(self, version: int | None) -> pl.LazyFrame:
+        return pl.scan_delta(self._open(version))
+
+    def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return rows.collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(
+                f"A file of the bar table at {self.path} cannot be read: {str(error).splitlines()[0]}",
+                hint="Restore the folder from its backup, or remove it and ingest again.",
+            ) from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_name(self.path.name + ".lock"), "a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,146 @@
+"""`barcast ingest`: bars into the table; `barcast bars …`: what the table holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+
+Symbols = Annotated[list[str] | None, typer.Argument(help="Only these symbols; without any: all.")]
+app = typer.Typer(help="Look into the bar table.", no_args_is_help=True)
+
+
+def ingest(
+    symbols: Symbols = None,
+    config: ConfigOption = None,
+    start: Annotated[str, typer.Option(help="Only bars that close after this time (ISO 8601, UTC).")] = "",
+    end: Annotated[str, typer.Option(help="Only bars that close up to this time (ISO 8601, UTC).")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Bring bars from the configured source into the table. Running it again adds nothing twice."""
+    from barcast.bars.ingest import ingest as bring
+    from barcast.bars.sources import instant
+
+    settings = current(config)
+    done = bring(
+        settings,
+        settings.open_workspace(),
+        symbols=symbols or None,
+        start=instant(start, "--start"),
+        end=instant(end, "--end"),
+    )
+    facts = {
+        "table": str(done.store.path),
+        "version": done.store.version,
+        "added": done.added,
+        "replaced": done.replaced,
+        "unchanged": done.unchanged,
+        "missing_bars": int(done.gaps["missing_bars"].sum()),
+        "content_hash": done.store.content_hash(),
+        "notice": done.notice,
+    }
+    _show(facts, json)
+
+
+@app.command()
+def history(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """The table's versions: when, from where, how many bars."""
+    store = _store(config)
+    _table(store.history(), json)
+
+
+@app.command()
+def corrections(symbols: Symbols = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Bars that a later or corrected bar replaced."""
+    _table(_store(config).corrections(symbols or None).to_dicts(), json)
+
+
+@app.command()
+def gaps(symbols: Symbols = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Expected bars that are missing. They are never filled."""
+    settings = current(config)
+    store = _store(config)
+    assert store.calendar is not None
+    found = store.calendar.gaps(store.read(symbols or None), settings.interval)
+    _table(found.to_dicts(), json)
+
+
+@app.command()
+def check(
+    config: ConfigOption = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for the HTML and JSON report.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge the bars in the table; leaves with code 4 if a critical expectation fails."""
+    from barcast import clock
+    from barcast.bars.quality import validate_bars
+
+    settings = current(config)
+    outcome = validate_bars(_store(config).read(), settings.interval, clock.now(), settings)
+    if report is not None:
+        outcome.write(report, "bars-quality")
+    if json:
+        print_json(outcome.to_dict())
+    else:
+        for result in outcome.results:
+            typer.echo(str(result))
+    outcome.raise_if_critical()
+
+
+@app.command()
+def split(
+    symbol: str,
+    ratio: Annotated[float, typer.Argument(help="New shares for one old: 2 for a 2:1 split.")],
+    effective: Annotated[
+        str, typer.Argument(help="Time from which prices are after the split (ISO 8601, UTC).")
+    ],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Restate a symbol's factors for a split; the change is recorded. Prices as traded stay as they are."""
+    from barcast import clock
+    from barcast.bars.sources import instant
+    from barcast.bars.splits import restate
+
+    store = _store(config)
+    moment = instant(effective, "effective")
+    assert moment is not None
+    restated = restate(
+        store.read([symbol]), symbol=symbol, split_ratio=ratio, effective=moment, known_at=clock.now()
+    )
+    _show(store.append(restated, origin=f"split {ratio:g}:1 of {symbol}").summary(), json)
+
+
+def _store(config: Path | None) -> Any:
+    from barcast.bars.ingest import open_store
+
+    settings = current(config)
+    return open_store(settings, settings.open_workspace())
+
+
+def _show(facts: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        if value != "":
+            typer.echo(f"{name.replace('_', ' '):14} {value}")
+
+
+def _table(rows: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo("none")
+        return
+    table = Table(*(str(name) for name in rows[0]))
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
