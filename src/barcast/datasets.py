@@ -1,14 +1,17 @@
 """Rows ready for training: features once, windows gathered by index, never materialised sixty times.
 
-The features frame and the labels frame go in; out comes one contiguous (N, F) matrix, and for each usable row
-the position of its window's last bar in it. A window that holds an unknown value or spans a long gap is dropped
-and counted. `symbol_id` 0 stands for an unknown symbol; ids grow with `symbols` and never change their meaning.
+The features frame and the labels frame go in; out comes one contiguous (N, F) matrix, and for each usable
+row the position of its window's last bar in it. A window that holds an unknown value or spans a long gap is
+dropped and counted. `symbol_id` 0 stands for an unknown symbol; ids grow with `symbols` and never change
+their meaning.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -106,8 +109,8 @@ def build(
 
     Args:
         features: frame "Features" (null where not yet known).
-        labels: frame of `labels.make`; rows whose label is not valid are dropped. None: every row with a whole
-            window is kept, without targets (for predicting).
+        labels: frame of `labels.make`; rows whose label is not valid are dropped. None: every row with a
+            whole window is kept, without targets (for predicting).
         lookback_bars: T.
         symbols: known symbols in the order of their ids; symbols that are new are appended sorted.
         regimes: frame of `models.regime`, joined by key; missing rows become null.
@@ -127,8 +130,8 @@ def build(
     matrix = np.ascontiguousarray(
         features.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy(), dtype=np.float32
     )
-    unknown = np.isnan(matrix)
-    never = [name for name, gone in zip(names, unknown.all(axis=0), strict=True) if gone]
+    unknown: np.ndarray = np.isnan(matrix)
+    never = [name for name, gone in zip(names, np.all(unknown, axis=0), strict=True) if gone]
     if never:
         raise DataError(f"Features never known: {', '.join(never[:5])}.", hint="Fix or remove them.")
     infinite = np.isinf(matrix).any(axis=0)
@@ -139,7 +142,12 @@ def build(
         )
     ids = _ids(features["symbol"].unique().sort().to_list(), symbols)
     usable, reasons = _usable(
-        features, unknown.any(axis=1), lookback_bars, interval_seconds, expected_times, max_gap_bars
+        features,
+        np.any(unknown, axis=1).reshape(-1),
+        lookback_bars,
+        interval_seconds,
+        expected_times,
+        max_gap_bars,
     )
     rows = features.select("symbol", "event_timestamp").with_columns(
         pl.Series("_end", np.arange(features.height)), pl.Series("_usable", usable)
@@ -177,6 +185,51 @@ def build(
     )
 
 
+def save(dataset: Dataset, folder: Path) -> Path:
+    """Write a dataset as .npy and Parquet files."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "features.npy", dataset.features)
+    np.savez(folder / "index.npz", window_end=dataset.window_end, symbol_id=dataset.symbol_id)
+    dataset.rows.write_parquet(folder / "rows.parquet")
+    about = {
+        "feature_names": dataset.feature_names,
+        "lookback_bars": dataset.lookback_bars,
+        "symbols": dataset.symbols,
+        "dropped": dataset.dropped,
+    }
+    # Written last: a folder without it was not finished.
+    (folder / "dataset.json").write_text(json.dumps(about, indent=1))
+    return folder
+
+
+def load(folder: Path) -> Dataset:
+    """A dataset written by `save`.
+
+    Raises:
+        DataError: the folder was not finished, or cannot be read.
+    """
+    folder = Path(folder)
+    if not (folder / "dataset.json").is_file():
+        raise DataError(f"No dataset in {folder}.", hint="Run the step that builds it again.")
+    try:
+        about = json.loads((folder / "dataset.json").read_text())
+        with np.load(folder / "index.npz", allow_pickle=False) as index:
+            window_end, symbol_id = index["window_end"], index["symbol_id"]
+        return Dataset(
+            features=np.load(folder / "features.npy", allow_pickle=False),
+            feature_names=tuple(about["feature_names"]),
+            lookback_bars=int(about["lookback_bars"]),
+            window_end=window_end,
+            symbol_id=symbol_id,
+            symbols=tuple(about["symbols"]),
+            rows=pl.read_parquet(folder / "rows.parquet"),
+            dropped=about["dropped"],
+        )
+    except Exception as error:
+        raise DataError(f"The dataset in {folder} is corrupted ({error}).", hint="Build it again.") from error
+
+
 def _ids(present: list[str], known: Sequence[str] | None) -> tuple[str, ...]:
     listed = list(known or ())
     return tuple(listed + [symbol for symbol in present if symbol not in listed])
@@ -190,7 +243,7 @@ def _usable(
     expected: pl.Series | None,
     max_gap: int,
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Which rows have a whole window without unknown values or long gaps, (N,) bool, and why others have not."""
+    """Which rows have a whole window without unknown values or long gaps, (N,) bool; counts of the others."""
     n = features.height
     if n < 2:
         return np.zeros(n, dtype=bool), {"short": n, "unknown": 0, "gap": 0}

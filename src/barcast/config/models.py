@@ -196,6 +196,10 @@ class TrainingConfig(Section):
     transfer_from: Literal["universal", "most_correlated"] = Field(
         default="universal", description="The parent of a symbol's model."
     )
+    min_symbol_rows: int = Field(
+        default=1000, ge=1, description="Training rows a symbol needs for a model of its own."
+    )
+    symbols_per_step: int = Field(default=8, ge=1, description="Symbols trained in one pipeline step.")
     workers: int = Field(default=1, ge=1, description="Worker processes that train symbols side by side.")
     continual: Literal["plain", "replay", "ewc", "distillation", "progressive"] = Field(
         default="replay", description="How an existing model learns new bars without losing the old ones."

@@ -1,7 +1,7 @@
 """Market regimes known at each bar, without the network: bull, bear, sideways; volatility low, medium, high.
 
-Adjusted bars go in, one row a bar comes out. Everything is causal: row t reads bars up to t. The same codes are
-used by the network's heads, by report slices and by predictions.
+Adjusted bars go in, one row a bar comes out. Everything is causal: row t reads bars up to t. The same codes
+are used by the network's heads, by report slices and by predictions.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def rules(
     """Regimes by fixed rules.
 
     The trend score is the log return over `trend_bars` divided by its own standard deviation, were returns
-    independent; beyond ± `trend_limit` it is bull or bear. Volatility (exponentially weighted) is compared with
-    its own terciles over the last `reference_bars`.
+    independent; beyond ± `trend_limit` it is bull or bear. Volatility (exponentially weighted) is compared
+    with its own terciles over the last `reference_bars`.
 
     Returns:
         `symbol, event_timestamp, regime` Int8 (position in REGIMES), `volatility_regime` Int8 (position in

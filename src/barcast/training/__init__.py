@@ -1,1 +1,22 @@
-"""Training: datasets become models that can be saved, exported and compared."""
+"""Training: datasets become models that can be saved, exported and compared.
+
+`train_linear`, `train_universal` and `train_symbol` give a TrainedModel; `TrainedModel.predictions` its
+answers as a frame, `TrainedModel.export` its served form.
+"""
+
+from __future__ import annotations
+
+from barcast.training.settings import PlainSettings, Settings
+from barcast.training.symbol import train_symbol
+from barcast.training.trained import ModelInfo, TrainedModel
+from barcast.training.universal import train_linear, train_universal
+
+__all__ = [
+    "train_linear",
+    "train_universal",
+    "train_symbol",
+    "TrainedModel",
+    "ModelInfo",
+    "Settings",
+    "PlainSettings",
+]

@@ -1,0 +1,174 @@
+"""The network's own layers: normalisation of raw features, the quick LSTM, positions, saved dropout masks.
+
+Axes: B batch, T time, F features, U units, N dropout samples. Everything is keras.ops, hence trains on any
+Keras backend; on TensorFlow the LSTM may also run as TensorFlow's one fused operation, which gives the same
+numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Normalised features beyond this many standard deviations say no more than "extreme".
+CLIP = 5.0
+
+
+class Normalise(keras.layers.Layer):
+    """Raw (B, T, F) to the selected features (B, T, F'), standardised and clipped to ± CLIP.
+
+    `mean` and `scale` are fitted on training rows (`adapt`) and travel with the model.
+    """
+
+    def __init__(self, selected: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.selected = tuple(selected)
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        size = (len(self.selected),)
+        self.mean = self.add_weight(name="mean", shape=size, initializer="zeros", trainable=False)
+        self.scale = self.add_weight(name="scale", shape=size, initializer="ones", trainable=False)
+        self.identity = self.selected == tuple(range(int(input_shape[-1])))
+        super().build(input_shape)
+
+    def adapt(self, mean: np.ndarray, scale: np.ndarray) -> None:
+        """Set the statistics of the selected features, (F',) each."""
+        self.mean.assign(mean)
+        self.scale.assign(scale)
+
+    def call(self, window: Any) -> Any:
+        if not self.identity:
+            window = ops.take(window, np.array(self.selected, dtype="int32"), axis=-1)
+        return ops.clip((window - self.mean) / self.scale, -CLIP, CLIP)
+
+
+class Recurrent(keras.layers.Layer):
+    """LSTM over (B, T, F) giving every state (B, T, U).
+
+    The input projection is one product for all steps; the steps are unrolled (or fused, see `fused`). Gate
+    order i, g, f, o; forget bias 1 (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
+
+    Args:
+        units: U.
+        recurrent_dropout: share of the state dropped, one mask for all steps (Gal and Ghahramani, 2016).
+        fused: run as TensorFlow's BlockLSTM where the backend and number format allow it.
+    """
+
+    def __init__(
+        self, units: int, *, recurrent_dropout: float = 0.0, fused: bool = False, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units, self.recurrent_dropout, self.fused = units, recurrent_dropout, fused
+        self.seeds = keras.random.SeedGenerator(seed)
+        self.seed = seed
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        units = self.units
+        uniform = keras.initializers.GlorotUniform(seed=self.seed)
+        orthogonal = keras.initializers.Orthogonal(seed=self.seed + 1)
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], 4 * units), initializer=uniform)
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel", shape=(units, 4 * units), initializer=orthogonal
+        )
+        self.bias = self.add_weight(name="bias", shape=(4 * units,), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        drop = bool(training) and self.recurrent_dropout > 0
+        if (
+            self.fused
+            and not drop
+            and self.compute_dtype == "float32"
+            and keras.backend.backend() == "tensorflow"
+        ):
+            return self._fused(x)
+        steps = int(x.shape[1])
+        # Time first, so that each step is a contiguous slice.
+        projected = ops.transpose(ops.matmul(x, ops.cast(self.kernel, x.dtype)), (1, 0, 2)) + ops.cast(
+            self.bias, x.dtype
+        )
+        recurrent = ops.cast(self.recurrent_kernel, x.dtype)
+        state = ops.zeros_like(projected[0, :, : self.units])
+        memory, states, mask = state, [], None
+        if drop:
+            keep = 1 - self.recurrent_dropout
+            mask = ops.cast(
+                keras.random.uniform(ops.shape(state), seed=self.seeds, dtype="float32") < keep, x.dtype
+            ) / ops.cast(keep, x.dtype)
+        for z in ops.unstack(projected, num=steps, axis=0):
+            z = z + ops.matmul(state if mask is None else state * mask, recurrent)
+            i, g, f, o = ops.split(z, 4, axis=-1)
+            memory = ops.sigmoid(f + 1.0) * memory + ops.sigmoid(i) * ops.tanh(g)
+            state = ops.sigmoid(o) * ops.tanh(memory)
+            states.append(state)
+        return ops.stack(states, axis=1)
+
+    def _fused(self, x: Any) -> Any:
+        import tensorflow as tf
+
+        start = tf.zeros((tf.shape(x)[0], self.units))
+        none = tf.zeros((self.units,))
+        result = tf.raw_ops.BlockLSTM(
+            seq_len_max=tf.constant(int(x.shape[1]), tf.int64),
+            x=tf.transpose(x, (1, 0, 2)),
+            cs_prev=start,
+            h_prev=start,
+            w=tf.concat(
+                [tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.recurrent_kernel)], axis=0
+            ),
+            wci=none,
+            wcf=none,
+            wco=none,
+            b=tf.convert_to_tensor(self.bias),
+            forget_bias=1.0,
+            cell_clip=-1.0,
+            use_peephole=False,
+        )
+        states = tf.transpose(result.h, (1, 0, 2))
+        states.set_shape((None, x.shape[1], self.units))
+        return states
+
+
+class Positions(keras.layers.Layer):
+    """Adds the sinusoidal position of each bar to (B, T, U) (Vaswani et al., 2017), scaled to be small."""
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        steps, units = int(input_shape[1]), int(input_shape[2])
+        angle = np.arange(steps)[:, None] / 10000 ** (2 * (np.arange(units)[None, :] // 2) / units)
+        table = np.where(np.arange(units)[None, :] % 2 == 0, np.sin(angle), np.cos(angle))
+        self.table = 0.1 * table.astype("float32")
+        super().build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        return x + ops.cast(ops.convert_to_tensor(self.table), x.dtype)
+
+
+class SavedMasks(keras.layers.Layer):
+    """Bayesian dropout whose masks are drawn once and saved as weights.
+
+    Training drops at random as usual; an answer multiplies (N or 1, B, U) by the N saved masks, so that it
+    depends neither on batch size nor on the compiler (Gal and Ghahramani, 2016).
+    """
+
+    def __init__(self, rate: float, samples: int, *, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate, self.samples, self.seed = rate, samples, seed
+        self.dropout = keras.layers.Dropout(rate, seed=seed)
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        self.masks = self.add_weight(
+            name="masks", shape=(self.samples, int(input_shape[-1])), initializer="ones", trainable=False
+        )
+        kept = np.random.default_rng(self.seed).random(self.masks.shape) >= self.rate
+        self.masks.assign(kept / (1 - self.rate))
+        super().build(input_shape)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.dropout(x, training=training)
+
+    def sampled(self, x: Any) -> Any:
+        """(1 or N, B, U) under each saved mask, (N, B, U)."""
+        return x * ops.cast(self.masks[:, None, :], x.dtype)

@@ -1,0 +1,176 @@
+"""The linear baseline: fitted by scikit-learn, answering as a model of the same outputs and signatures.
+
+The last bar's standardised features of each window are what it reads. Its coefficients live in a Keras
+model, so that it is exported and served like the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from barcast.models.layers import Normalise
+from barcast.models.network import Statistics, entropy
+from barcast.models.presets import Architecture
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Coefficients over standardised, clipped features; rows are classes.
+
+    `classes` (3, F'), `regime` (3, F'), `volatility_regime` (3, F'), `mean_return`, `log_volatility`,
+    `trend` (F'), each with its intercept.
+    """
+
+    classes: tuple[np.ndarray, np.ndarray]
+    regime: tuple[np.ndarray, np.ndarray]
+    volatility_regime: tuple[np.ndarray, np.ndarray]
+    mean_return: tuple[np.ndarray, float]
+    log_volatility: tuple[np.ndarray, float]
+    trend: tuple[np.ndarray, float]
+    penalty: float
+
+
+def _logistic(
+    x: np.ndarray, label: np.ndarray, weight: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multinomial logistic regression as (3, F') and (3,); a class never seen gets a very low intercept."""
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    coefficients, intercept = np.zeros((3, x.shape[1])), np.full(3, -20.0)
+    seen = np.unique(label[label >= 0])
+    if len(seen) < 2:
+        intercept[seen if len(seen) else slice(None)] = 0.0
+        return coefficients, intercept
+    known = label >= 0
+    model = LogisticRegression(C=1 / penalty, max_iter=200, tol=1e-4)
+    # Small products: threads that wait for each other cost more than they bring.
+    with threadpool_limits(limits=1):
+        model.fit(x[known], label[known], sample_weight=weight[known])
+    if len(seen) == 2:
+        coefficients[seen[1]], intercept[seen] = model.coef_[0], (0.0, float(model.intercept_[0]))
+    else:
+        coefficients[:], intercept[:] = model.coef_, model.intercept_
+    return coefficients, intercept
+
+
+def fit(
+    x: np.ndarray,
+    arrays: dict[str, np.ndarray],
+    validation: tuple[np.ndarray, dict[str, np.ndarray]],
+    *,
+    penalties: tuple[float, ...] = (10.0, 300.0, 10000.0),
+) -> LinearFit:
+    """Fit all coefficients; the penalty is chosen by the validation rows' log loss.
+
+    Args:
+        x: (n, F') standardised, clipped last bars of the training rows.
+        arrays: the training rows' targets (`label`, `weight`, `forward_log_return`, ...).
+        validation: the same two of the validation rows.
+    """
+    from sklearn.linear_model import Ridge
+
+    weight = arrays["weight"].astype(np.float64)
+    x_validation, validation_arrays = validation
+
+    def log_loss(fitted: tuple[np.ndarray, np.ndarray]) -> float:
+        z = x_validation @ fitted[0].T + fitted[1]
+        z = z - z.max(axis=1, keepdims=True)
+        p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        return float(-p[np.arange(len(z)), validation_arrays["label"]].mean())
+
+    tried = [(penalty, _logistic(x, arrays["label"], weight, penalty)) for penalty in penalties]
+    penalty, classes = min(tried, key=lambda found: log_loss(found[1]))
+    scale = np.maximum(arrays["volatility"].astype(np.float64), 1e-8)
+    returns = arrays["forward_log_return"].astype(np.float64)
+
+    def ridge(y: np.ndarray, rows: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
+        if rows.sum() < 2:
+            return np.zeros(x.shape[1]), 0.0
+        model = Ridge(alpha=alpha).fit(x[rows], y[rows], sample_weight=weight[rows])
+        return model.coef_, float(model.intercept_)
+
+    every = np.ones(len(x), dtype=bool)
+    mean_return = ridge(returns, every, 10 * penalty)
+    log_volatility = ridge(np.log(scale), every, 1.0)
+    # Known volatility is turned into the deviation that outcomes really had.
+    predicted = np.exp(x @ log_volatility[0] + log_volatility[1])
+    ratio = float(np.sqrt(np.average((returns / predicted) ** 2, weights=weight)))
+    trend = arrays["trend_strength"]
+    return LinearFit(
+        classes,
+        _logistic(x, arrays["regime"], weight, 100.0),
+        _logistic(x, arrays["volatility_regime"], weight, 100.0),
+        mean_return,
+        (log_volatility[0], log_volatility[1] + float(np.log(ratio))),
+        ridge(trend.astype(np.float64), trend >= 0, 1.0),
+        penalty,
+    )
+
+
+class LinearNetwork(keras.Model):
+    """Holds a LinearFit; `answer` gives the SavedModel contract's outputs."""
+
+    def __init__(self, architecture: Architecture, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.architecture, self.seed = architecture, seed
+        self.normalise = Normalise(architecture.selected, name="normalise")
+        self.outputs_of = keras.layers.Dense(12, name="coefficients", kernel_initializer="zeros")
+        self.statistics = Statistics(name="statistics")
+
+    def build_once(self) -> LinearNetwork:
+        """Create every variable, by one call on zeros."""
+        a = self.architecture
+        self(ops.zeros((1, a.lookback_bars, a.num_features)), ops.zeros((1,), dtype="int32"))
+        return self
+
+    def load_fit(self, fit: LinearFit) -> None:
+        """Take over fitted coefficients."""
+        groups = [fit.classes, fit.regime, fit.volatility_regime]
+        single = [fit.mean_return, fit.log_volatility, fit.trend]
+        kernel = np.concatenate([g[0] for g in groups] + [s[0][None] for s in single]).T
+        bias = np.concatenate([g[1] for g in groups] + [[s[1]] for s in single])
+        self.outputs_of.set_weights([kernel, bias])
+
+    def call(self, window: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
+        """Raw heads, as Network.call gives them."""
+        x = self.normalise(window[:, -1:])[:, 0]
+        z = self.outputs_of(x)
+        self.statistics(z)
+        return {
+            "logits": z[:, 0:3],
+            "regime_logits": z[:, 3:6],
+            "volatility_regime_logits": z[:, 6:9],
+            "expected_return": ops.tanh(z[:, 9]),
+            "expected_volatility": ops.exp(z[:, 10]),
+            "trend_strength": ops.clip(z[:, 11], 0.0, 1.0),
+            "embedding": x,
+        }
+
+    def answer(self, window: Any, symbol_id: Any) -> dict[str, Any]:
+        """Contract outputs. One set of coefficients has no spread, hence `uncertainty` is 0."""
+        raw = self(window, symbol_id)
+        p = ops.softmax(raw["logits"] / self.statistics.temperature)
+        top = ops.max(p, axis=-1)
+        bars = self.architecture.lookback_bars
+        last = ops.one_hot(ops.zeros_like(symbol_id) + (bars - 1), bars)
+        return {
+            "probabilities": p,
+            "confidence": self.statistics.calibrated(top, ops.zeros_like(top)),
+            "uncertainty": ops.zeros_like(top),
+            "entropy": entropy(p),
+            "expected_return": raw["expected_return"],
+            "expected_volatility": raw["expected_volatility"],
+            "position_size": ops.abs(p[:, 2] - p[:, 0]),
+            "regime": ops.softmax(raw["regime_logits"]),
+            "volatility_regime": ops.softmax(raw["volatility_regime_logits"]),
+            "trend_strength": raw["trend_strength"],
+            "attention": last,
+            "embedding": raw["embedding"],
+            "confidence_logit": ops.zeros_like(top),
+        }

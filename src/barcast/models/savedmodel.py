@@ -1,0 +1,190 @@
+"""Export to one SavedModel that needs nothing else, and answers read back from such a folder.
+
+Any Keras model with `answer(window, symbol_id)` goes in. The folder has the signatures `serving_default`,
+`explain` (integrated gradients) and `score_examples` (serialized tf.Example), takes RAW features, and holds
+normalisation, selection, calibration and the dropout masks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barcast.errors import ModelError
+
+OUTPUTS = (
+    "probabilities",
+    "confidence",
+    "uncertainty",
+    "entropy",
+    "expected_return",
+    "expected_volatility",
+    "position_size",
+    "regime",
+    "volatility_regime",
+    "trend_strength",
+    "attention",
+    "embedding",
+)
+EXTRA = "assets.extra"
+# Points on the straight line between the mean window and the window (Sundararajan et al., 2017).
+EXPLAIN_STEPS = 16
+
+
+def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes] | None = None) -> Path:
+    """Write `network` as a SavedModel folder, atomically.
+
+    Args:
+        network: built model with `architecture` and `answer`.
+        path: the folder to create; it must not exist.
+        mean: (F,) training mean, the starting point of `explain`.
+        extra: files of `assets.extra/` by name.
+
+    Raises:
+        ModelError: the folder exists.
+    """
+    import tensorflow as tf
+
+    path = Path(path)
+    if path.exists():
+        raise ModelError(
+            f"{path} exists already.", hint="A version directory is written once; choose another."
+        )
+    bars, features = network.architecture.lookback_bars, network.architecture.num_features
+    module = tf.Module()
+    # tf.Module follows attributes that are TensorFlow variables; Keras variables are given as such.
+    module.kept = [v.value for v in network.variables]
+    base = tf.constant(np.broadcast_to(mean.astype(np.float32), (1, bars, features)))
+    window = tf.TensorSpec([None, bars, features], tf.float32, name="window")
+    symbol_id = tf.TensorSpec([None], tf.int32, name="symbol_id")
+
+    def answer(window: Any, symbol_id: Any) -> dict[str, Any]:
+        found = network.answer(window, symbol_id)
+        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in OUTPUTS}
+
+    @tf.function(input_signature=[window, symbol_id])
+    def serving_default(window: Any, symbol_id: Any) -> dict[str, Any]:
+        return answer(window, symbol_id)
+
+    @tf.function(input_signature=[window, symbol_id])
+    def explain(window: Any, symbol_id: Any) -> dict[str, Any]:
+        chosen = tf.argmax(answer(window, symbol_id)["probabilities"], axis=-1)
+        batch = tf.shape(window)[0]
+        # Midpoints of the steps: the error falls with the square of their number.
+        share = (tf.range(EXPLAIN_STEPS, dtype=tf.float32) + 0.5) / EXPLAIN_STEPS
+        path_ = base[None] + share[:, None, None, None] * (window - base)[None]
+        flat = tf.reshape(path_, [EXPLAIN_STEPS * batch, bars, features])
+        ids, target = tf.tile(symbol_id, [EXPLAIN_STEPS]), tf.tile(chosen, [EXPLAIN_STEPS])
+        with tf.GradientTape() as tape:
+            tape.watch(flat)
+            p = tf.gather(network.answer(flat, ids)["probabilities"], target, batch_dims=1)
+        slopes = tf.reshape(tape.gradient(p, flat), [EXPLAIN_STEPS, batch, bars, features])
+        return {"attributions": tf.reduce_mean(slopes, axis=0) * (window - base), "action": chosen}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def score_examples(examples: Any) -> dict[str, Any]:
+        parsed = tf.io.parse_example(
+            examples,
+            {
+                "window": tf.io.FixedLenFeature([bars, features], tf.float32),
+                "symbol_id": tf.io.FixedLenFeature([], tf.int64, default_value=0),
+            },
+        )
+        return answer(parsed["window"], tf.cast(parsed["symbol_id"], tf.int32))
+
+    module.serving_default, module.explain, module.score_examples = serving_default, explain, score_examples
+    signatures = {
+        "serving_default": serving_default,
+        "explain": explain,
+        "score_examples": score_examples,
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    tf.saved_model.save(
+        module,
+        str(temporary),
+        signatures=signatures,
+        options=tf.saved_model.SaveOptions(save_debug_info=False),
+    )
+    for name, content in (extra or {}).items():
+        file = temporary / EXTRA / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    temporary.rename(path)
+    return path
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, stamp: int) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(path)
+
+
+def load(path: Path) -> Any:
+    """The SavedModel in a folder, read once for each state of its file.
+
+    Raises:
+        ModelError: no SavedModel there, or a broken one.
+    """
+    file = Path(path) / "saved_model.pb"
+    if not file.is_file():
+        raise ModelError(f"{path} holds no SavedModel.", hint="Give the folder with saved_model.pb in it.")
+    try:
+        return _load(str(path), file.stat().st_mtime_ns)
+    except Exception as error:
+        raise ModelError(
+            f"The SavedModel in {path} cannot be loaded: {error}.", hint="Export it again."
+        ) from error
+
+
+def predict(
+    path: Path, windows: np.ndarray, symbol_ids: np.ndarray, *, signature: str = "serving_default"
+) -> dict[str, np.ndarray]:
+    """Answers of an exported model in this process.
+
+    Args:
+        path: exported folder.
+        windows: (B, T, F) float32 raw features in the generation's order.
+        symbol_ids: (B,) int32, 0 = unknown.
+
+    Raises:
+        ModelError: no model there, a signature it lacks, or windows of another shape.
+    """
+    import tensorflow as tf
+
+    loaded = load(path)
+    if signature not in loaded.signatures:
+        raise ModelError(
+            f"{path} has no signature {signature!r}.", hint=f"It has {sorted(loaded.signatures)}."
+        )
+    function = loaded.signatures[signature]
+    expected = function.structured_input_signature[1]["window"].shape
+    if windows.ndim != 3 or windows.shape[1:] != tuple(expected[1:]):
+        raise ModelError(
+            f"Windows of shape {windows.shape} came, (B, {expected[1]}, {expected[2]}) are expected.",
+            hint="Send the whole FeatureService of this generation, in its order.",
+        )
+    answered = function(
+        window=tf.constant(windows, tf.float32), symbol_id=tf.constant(np.asarray(symbol_ids), tf.int32)
+    )
+    return {name: value.numpy() for name, value in answered.items()}
+
+
+def read_extra(path: Path, name: str) -> bytes | None:
+    """A file of `assets.extra/`, or None where the folder has none."""
+    file = Path(path) / EXTRA / name
+    return file.read_bytes() if file.is_file() else None
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """A JSON file of `assets.extra/`; empty where absent."""
+    content = read_extra(path, name)
+    return dict(json.loads(content)) if content else {}

@@ -1,0 +1,109 @@
+"""One training step and one evaluation step on TensorFlow: gather windows, loss, gradient, update.
+
+Features and targets are put on the device once; a step receives row numbers only and gathers its windows
+there, so that memory stays near the raw features. `training.steps_jax` does the same on JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from barcast.config.models import LossConfig
+from barcast.datasets import Dataset
+from barcast.models import losses
+from barcast.training.targets import Targets
+
+# An extra term of the loss: (network, window, symbol_id, outputs, batch, rows) to a scalar.
+Term = Callable[[Any, Any, Any, dict[str, Any], dict[str, Any], Any], Any]
+
+
+def kernels(network: Any) -> list[Any]:
+    """Trainable matrices, the only variables the L2 penalty reads."""
+    return [v for v in network.trainable_variables if len(v.shape) > 1 and "embedding" not in v.path]
+
+
+class TensorFlowSteps:
+    """Compiled steps over one dataset.
+
+    Args:
+        network: built model with `call(window, symbol_id, training)`.
+        term: optional extra loss.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        dataset: Dataset,
+        targets: Targets,
+        config: LossConfig,
+        optimiser: Any,
+        *,
+        term: Term | None = None,
+    ) -> None:
+        import tensorflow as tf
+
+        self.network, self.config, self.optimiser, self.term = network, config, optimiser, term
+        self.features = tf.constant(dataset.features)
+        self.window_end = tf.constant(dataset.window_end.astype(np.int32))
+        self.symbol_id = tf.constant(dataset.symbol_id)
+        self.targets = {name: tf.constant(values) for name, values in targets.arrays.items()}
+        self.offsets = tf.range(1 - dataset.lookback_bars, 1)
+        self.variables = list(network.trainable_variables)
+        spec = [tf.TensorSpec([None], tf.int32)]
+        self._train = tf.function(self._train_step, input_signature=spec)
+        self._evaluate = tf.function(self._evaluate_step, input_signature=spec)
+
+    def gather(self, rows: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Windows (B, T, F), symbol ids (B,) and targets of the given rows."""
+        import tensorflow as tf
+
+        at = tf.gather(self.window_end, rows)[:, None] + self.offsets
+        batch = {name: tf.gather(values, rows) for name, values in self.targets.items()}
+        return tf.gather(self.features, at), tf.gather(self.symbol_id, rows), batch
+
+    def _loss(self, rows: Any, training: bool) -> tuple[Any, dict[str, Any]]:
+        window, symbol_id, batch = self.gather(rows)
+        outputs = self.network(window, symbol_id, training=training)
+        found = losses.parts(outputs, batch, self.config)
+        total = losses.combine(found, self.config)
+        if training:
+            total = total + self.config.l2 * losses.l2(kernels(self.network))
+            if self.term is not None:
+                extra = self.term(self.network, window, symbol_id, outputs, batch, rows)
+                found, total = {**found, "term": extra}, total + extra
+        return total, found
+
+    def _train_step(self, rows: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            total, found = self._loss(rows, training=True)
+            scaled = self.optimiser.scale_loss(total)
+        gradients = tape.gradient(scaled, self.variables)
+        # Heads switched off by a zero weight have no gradient; they stay as they are.
+        pairs = [
+            (tf.zeros_like(v) if g is None else tf.convert_to_tensor(g), v)
+            for g, v in zip(gradients, self.variables, strict=True)
+        ]
+        self.optimiser.apply_gradients(pairs)
+        return {"loss": total, **found}
+
+    def _evaluate_step(self, rows: Any) -> dict[str, Any]:
+        total, found = self._loss(rows, training=False)
+        return {"loss": total, **found}
+
+    def train(self, rows: np.ndarray) -> dict[str, Any]:
+        """One update on these rows; scalars of the loss and its parts."""
+        return dict(self._train(rows.astype(np.int32)))
+
+    def evaluate(self, rows: np.ndarray, batch_size: int = 1024) -> dict[str, float]:
+        """Mean loss and parts over rows, without dropout."""
+        sums: dict[str, float] = {}
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            for name, value in self._evaluate(part.astype(np.int32)).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part)
+        return {name: value / max(1, len(rows)) for name, value in sums.items()}

@@ -1,0 +1,231 @@
+"""The universal network and the linear baseline: fits over all symbols.
+
+A dataset and a fold go in; a TrainedModel comes out, saved in `out_dir`. Thresholds, normalisation and
+weights come from the fold's training rows, early stopping reads its validation rows, calibration its
+calibration rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barcast.datasets import Dataset
+from barcast.errors import ModelError
+from barcast.labels import Thresholds
+from barcast.models.presets import architecture as make_architecture
+from barcast.splits import Fold
+from barcast.training import common, trainer
+from barcast.training import targets as target_rows
+from barcast.training.settings import Settings
+from barcast.training.trained import ModelInfo, TrainedModel, make_network
+
+CLIP = 5.0
+
+
+def train_universal(
+    dataset: Dataset,
+    fold: Fold,
+    settings: Settings,
+    out_dir: Path,
+    *,
+    thresholds: Thresholds | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> TrainedModel:
+    """Train the network on all symbols.
+
+    Args:
+        dataset: rows with targets.
+        fold: spans of `splits.holdout` or `splits.walk_forward` over `dataset.rows`.
+        settings: a Config, or PlainSettings.
+        out_dir: receives the model's files; holds `checkpoint.npz` while training, from which a killed run
+            goes on.
+        thresholds: class limits; fitted on the fold's training rows when None.
+
+    Raises:
+        DataError: too few rows, one class only, all features constant.
+        ModelError: more symbols than the embedding holds, or a loss that stays NaN.
+    """
+    out_dir = Path(out_dir)
+    config = settings.training
+    if len(dataset.symbols) >= settings.model.symbol_capacity:
+        raise ModelError(
+            f"{len(dataset.symbols)} symbols do not fit "
+            f"model.symbol_capacity = {settings.model.symbol_capacity}.",
+            hint="Raise model.symbol_capacity above the number of symbols.",
+        )
+    common.set_seed(settings.seed)
+    thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
+    targets = target_rows.make(dataset, fold.train, thresholds, config, settings.labels)
+    mean, scale, selected, constant = target_rows.feature_statistics(dataset, fold.train)
+    shape = make_architecture(
+        settings.model,
+        num_features=dataset.num_features,
+        lookback_bars=dataset.lookback_bars,
+        selected=selected,
+        precision=config.precision,
+    )
+    network = make_network("network", shape, settings.seed)
+    at = list(selected)
+    network.normalise.adapt(mean[at], scale[at])
+    network.statistics.return_scale.assign(return_scale(targets, fold.train))
+    plan = trainer.Plan.of(config, settings.model.preset)
+    history = trainer.fit(
+        network,
+        dataset,
+        fold.train,
+        fold.validation,
+        targets,
+        config,
+        plan,
+        seed=settings.seed,
+        checkpoint=out_dir / "checkpoint.npz",
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+    calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
+    fallback = common.fallback_arrays(
+        _fit_linear(dataset, fold, targets, mean, scale, selected), selected, dataset.num_features
+    )
+    model = TrainedModel(
+        network,
+        describe(
+            "network",
+            None,
+            dataset,
+            fold,
+            settings,
+            thresholds,
+            {
+                **common.facts_of(targets, fold, constant),
+                **curves(history),
+                "calibration": calibrated,
+                "parameters": int(network.count_params()),
+                "preset": settings.model.preset,
+            },
+        ),
+        common.reference(dataset, fold.train, mean, scale, fallback),
+    )
+    return finish(model, dataset, fold, targets.arrays["label"], out_dir)
+
+
+def train_linear(
+    dataset: Dataset,
+    fold: Fold,
+    settings: Settings,
+    out_dir: Path | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+) -> TrainedModel:
+    """Fit the linear baseline on all symbols; arguments and errors as in `train_universal`."""
+    started = time.perf_counter()
+    common.set_seed(settings.seed)
+    thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
+    targets = target_rows.make(dataset, fold.train, thresholds, settings.training, settings.labels)
+    mean, scale, selected, constant = target_rows.feature_statistics(dataset, fold.train)
+    shape = make_architecture(
+        settings.model,
+        num_features=dataset.num_features,
+        lookback_bars=dataset.lookback_bars,
+        selected=selected,
+    )
+    network = make_network("linear", shape, settings.seed)
+    at = list(selected)
+    network.normalise.adapt(mean[at], scale[at])
+    fitted = _fit_linear(dataset, fold, targets, mean, scale, selected)
+    network.load_fit(fitted)
+    calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
+    fallback = common.fallback_arrays(fitted, selected, dataset.num_features)
+    facts = {
+        **common.facts_of(targets, fold, constant),
+        "calibration": calibrated,
+        "penalty": fitted.penalty,
+        "parameters": int(network.count_params()),
+        "training_seconds": round(time.perf_counter() - started, 2),
+    }
+    model = TrainedModel(
+        network,
+        describe("linear", None, dataset, fold, settings, thresholds, facts),
+        common.reference(dataset, fold.train, mean, scale, fallback),
+    )
+    return finish(model, dataset, fold, targets.arrays["label"], out_dir)
+
+
+def _fit_linear(
+    dataset: Dataset,
+    fold: Fold,
+    targets: target_rows.Targets,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    selected: tuple[int, ...],
+) -> Any:
+    from barcast.models import linear
+
+    at = list(selected)
+
+    def last_bars(rows: np.ndarray) -> np.ndarray:
+        x = (dataset.features[dataset.window_end[rows]][:, at] - mean[at]) / scale[at]
+        clipped: np.ndarray = np.clip(x, -CLIP, CLIP)
+        return clipped
+
+    def arrays(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values[rows] for name, values in targets.arrays.items()}
+
+    return linear.fit(
+        last_bars(fold.train), arrays(fold.train), (last_bars(fold.validation), arrays(fold.validation))
+    )
+
+
+def return_scale(targets: target_rows.Targets, train: np.ndarray) -> float:
+    """Root mean square of the training rows' forward log return: the natural size of the return heads."""
+    return float(np.sqrt(np.mean(np.square(targets.arrays["forward_log_return"][train], dtype=np.float64))))
+
+
+def curves(history: trainer.History) -> dict[str, Any]:
+    """Learning curves and timing, ready for JSON."""
+    return {
+        "epochs": [{k: round(v, 6) for k, v in epoch.items()} for epoch in history.epochs],
+        "best_epoch": history.best_epoch,
+        "best_validation_loss": history.best_loss,
+        "training_seconds": round(history.seconds, 2),
+        "events": history.events,
+    }
+
+
+def describe(
+    kind: str,
+    symbol: str | None,
+    dataset: Dataset,
+    fold: Fold,
+    settings: Settings,
+    thresholds: Thresholds,
+    facts: dict[str, Any],
+) -> ModelInfo:
+    """ModelInfo of a fit."""
+    return ModelInfo(
+        kind=kind,
+        symbol=symbol,
+        feature_names=dataset.feature_names,
+        symbols=dataset.symbols,
+        lookback_bars=dataset.lookback_bars,
+        horizon_bars=settings.horizon_bars,
+        thresholds=thresholds,
+        seed=settings.seed,
+        cutoff=fold.cutoff.isoformat() if fold.cutoff else "",
+        facts=facts,
+    )
+
+
+def finish(
+    model: TrainedModel, dataset: Dataset, fold: Fold, label: np.ndarray, out_dir: Path | None
+) -> TrainedModel:
+    """Add the similar-window table, and save where a folder is given."""
+    model.neighbours = common.neighbours(model, dataset, fold.train, label)
+    if out_dir is not None:
+        model.save(out_dir)
+    return model
