@@ -157,9 +157,7 @@ def test_historical_features_with_random_rows_equal_duckdb(
     for offline in (TYPE, "duckdb"):
         store = make_store(folder, offline, timedelta(minutes=ttl), several=True)
         service = store.get_feature_service("all")
-        answers.append(
-            ask(store, frame, service, filter_by_created_timestamp=known, full_feature_names=full)
-        )
+        answers.append(ask(store, frame, service, filter_by_created_timestamp=known, full_feature_names=full))
     assert_same(*answers)
 
 
@@ -247,22 +245,34 @@ def test_known_at_with_a_past_moment_reproduces_the_past(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", None])
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
-def test_source_times_in_any_zone_and_unit_are_the_same_moments(tmp_path: Path, zone: str | None, unit: Any) -> None:
+def test_source_times_in_any_zone_and_unit_are_the_same_moments(
+    tmp_path: Path, zone: str | None, unit: Any
+) -> None:
     times = pl.Series([START, START + timedelta(minutes=1)], dtype=pl.Datetime("us", "UTC"))
     shown = times.dt.cast_time_unit(unit)
     shown = shown.dt.replace_time_zone(None) if zone is None else shown.dt.convert_time_zone(zone)
     pl.DataFrame(
-        {"symbol": ["A", "A"], "event_timestamp": shown, "created_timestamp": shown, "a": [0.0, 1.0], "n": [0, 1]}
+        {
+            "symbol": ["A", "A"],
+            "event_timestamp": shown,
+            "created_timestamp": shown,
+            "a": [0.0, 1.0],
+            "n": [0, 1],
+        }
     ).write_parquet(tmp_path / "rows.parquet")
     store = make_store(tmp_path, TYPE, timedelta(seconds=30))
     local = (START + timedelta(minutes=1)).astimezone(ZoneInfo("Asia/Tokyo"))
-    frame = pd.DataFrame({"position": [0, 1], "symbol": ["A", "A"], "event_timestamp": [local, local + timedelta(minutes=1)]})
+    frame = pd.DataFrame(
+        {"position": [0, 1], "symbol": ["A", "A"], "event_timestamp": [local, local + timedelta(minutes=1)]}
+    )
     assert ask(store, frame, ["rows:n"])["n"].fillna(-1).to_list() == [1, -1]
 
 
 def test_rows_in_many_files_and_row_groups_are_found_by_number(tmp_path: Path) -> None:
     """A folder of files, written in any order of keys, answers as one table."""
-    rows = [(s, START + timedelta(minutes=m), START + timedelta(minutes=m)) for m in range(40) for s in SYMBOLS]
+    rows = [
+        (s, START + timedelta(minutes=m), START + timedelta(minutes=m)) for m in range(40) for s in SYMBOLS
+    ]
     folder = tmp_path / "rows.parquet"
     folder.mkdir()
     write_rows(tmp_path / "whole.parquet", rows)
@@ -270,8 +280,12 @@ def test_rows_in_many_files_and_row_groups_are_found_by_number(tmp_path: Path) -
     for i, part in enumerate(whole.iter_slices(17)):
         part.write_parquet(folder / f"part-{i:03d}.parquet", row_group_size=5)
     store = make_store(tmp_path, TYPE, timedelta(seconds=1))
-    entities = whole.select("symbol", "event_timestamp", expected="n").sample(fraction=1, shuffle=True, seed=3)
-    found = store.get_historical_features(entity_df=entities.to_pandas(), features=["rows:n", "rows:a"]).to_polars()
+    entities = whole.select("symbol", "event_timestamp", expected="n").sample(
+        fraction=1, shuffle=True, seed=3
+    )
+    found = store.get_historical_features(
+        entity_df=entities.to_pandas(), features=["rows:n", "rows:a"]
+    ).to_polars()
     assert found["n"].to_list() == entities["expected"].to_list()
     assert found["a"].to_list() == [float(n) for n in entities["expected"]]
 
