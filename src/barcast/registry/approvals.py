@@ -45,12 +45,21 @@ def judge(core: Changing, symbol: str | None, version: int, verdict: Any, by: st
             details={
                 "outcome": outcome,
                 "reasons": [str(r) for r in part("reasons", ())],
-                "numbers": part("numbers", {}),
+                "numbers": dict(part("numbers", {})),
+                "checks": [_check(c) for c in part("checks", ())],
                 "days_to_decide": part("days_to_decide", None),
+                "spent": part("spent", 0.0),
+                "candidate": str(part("candidate", "") or ""),
+                "incumbent": str(part("incumbent", "") or ""),
                 "champion": model.champion,
             },
         )
     core.tracking.tag_version(model.name, version, {"barcast.verdict": outcome})
+
+
+def _check(check: Any) -> dict[str, Any]:
+    fields = check if isinstance(check, Mapping) else vars(check)
+    return {name: fields.get(name) for name in ("name", "passed", "detail", "on_failure")}
 
 
 def set_challenger(core: Changing, symbol: str | None, version: int, by: str = "pipeline") -> None:

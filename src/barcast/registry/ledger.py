@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,6 +79,22 @@ def _parse(line: bytes) -> Entry:
     return Entry(**{**raw, "time": datetime.fromisoformat(raw["time"])})
 
 
+def _text(value: Any) -> Any:
+    """What JSON cannot say: times as ISO 8601, numbers of numpy as numbers, the rest as text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that are not finite become None: they are no JSON."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 @dataclass(frozen=True)
 class Finding:
     """One fault found by a check: where, and what is wrong."""
@@ -123,7 +140,7 @@ class Ledger:
                 version=version,
                 by=by,
                 reason=reason,
-                details=json.loads(json.dumps(details or {}, default=str)),
+                details=_plain(json.loads(json.dumps(details or {}, default=_text))),
                 previous=last.digest if last else GENESIS,
             )
             entry = Entry(**{**entry.__dict__, "digest": _digest(entry.body())})

@@ -108,6 +108,7 @@ def register(
             "parent": meta.parent,
             "reliability": meta.reliability,
             "metrics": meta.metrics,
+            "trained_until": meta.trained_until,
             "evaluated_from": meta.evaluated_from,
             "evaluated_until": meta.evaluated_until,
         },

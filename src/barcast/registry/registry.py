@@ -210,6 +210,16 @@ class Registry(Changing):
             return audit.served_on(self, symbol, day)
         return [self.entry_dict(entry) for entry in audit.history(self, symbol)]
 
+    def verdicts(self, symbol: str | None) -> Rows:
+        """Every verdict of the gate in the life of `symbol`'s model, oldest first: `at`, `version`,
+        `outcome`, `spent` (of the yearly budget), `numbers`. Empty where nothing was judged."""
+        name = self.model_name(symbol)
+        return [
+            {"at": e.time, "version": e.version, **e.details}
+            for e in self.ledger.read()
+            if e.model == name and e.action == "judged"
+        ]
+
     def verify(self, *, mlflow: bool = True) -> Findings:
         """Every inconsistency found; empty when all is well."""
         return audit.verify(self, mlflow=mlflow)
