@@ -1,0 +1,262 @@
+"""Joins concurrent requests into one run, as TensorFlow Serving's batch scheduler does.
+
+Data passes: `run` puts a request into the queue of its version, signature, outputs and inner shapes → when a thread
+is free and the batch is full or old enough, the rows are joined, padded to an allowed size, run once, split again.
+All bookkeeping happens on the event loop; only the runs leave it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from barcast.serving.model_server import metrics as names
+from barcast.serving.model_server.batching_parameters import BatchingParameters
+from barcast.serving.model_server.metrics import Metrics
+from barcast.serving.model_server.servable import Arrays, Servable
+from barcast.serving.model_server.status import Code, StatusError, invalid, precondition
+
+_POOL_NAME = "batch_threads"
+_MOST_IDLE_QUEUES = 256
+
+
+class Task:
+    """One request, or one piece of a cut one."""
+
+    __slots__ = ("arrived", "future", "inputs", "limit", "rows")
+
+    def __init__(
+        self, inputs: Arrays, rows: int, limit: float | None, future: asyncio.Future[Arrays]
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.limit = limit
+        self.future = future
+        self.arrived = time.monotonic()
+
+
+class _Queue:
+    """Requests that may share a run."""
+
+    def __init__(
+        self, servable: Servable, signature: str, outputs: tuple[str, ...], params: BatchingParameters
+    ):
+        self.servable = servable
+        self.signature = signature
+        self.outputs = outputs
+        self.params = params
+        self.tasks: deque[Task] = deque()
+        self.rows = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def add(self, task: Task) -> None:
+        waiting = -(-self.rows // self.params.largest_run)
+        grows = self.rows + task.rows > waiting * self.params.largest_run
+        if grows and waiting >= self.params.max_enqueued_batches:
+            raise StatusError(
+                Code.UNAVAILABLE,
+                "The batch scheduling queue to which this task was submitted is full; currently "
+                f"{waiting} batches enqueued and max_enqueued_batches is {self.params.max_enqueued_batches}",
+            )
+        self.tasks.append(task)
+        self.rows += task.rows
+
+    def wait_seconds(self, now: float) -> float:
+        """How long the oldest task may still wait for company; 0 when the batch is full."""
+        if self.rows >= self.params.largest_run:
+            return 0.0
+        return max(0.0, self.tasks[0].arrived + self.params.batch_timeout_micros / 1e6 - now)
+
+    def take(self, now: float) -> list[Task]:
+        """The next batch; tasks that nobody waits for any more are dropped."""
+        taken: list[Task] = []
+        rows = 0
+        while self.tasks and rows + self.tasks[0].rows <= self.params.largest_run:
+            task = self.tasks.popleft()
+            self.rows -= task.rows
+            if task.future.done():
+                continue
+            if task.limit is not None and task.limit <= now:
+                task.future.set_exception(
+                    StatusError(
+                        Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
+                    )
+                )
+                continue
+            taken.append(task)
+            rows += task.rows
+        return taken
+
+
+def _rows(inputs: Arrays) -> int:
+    rows = None
+    for array in inputs.values():
+        if array.ndim == 0:
+            raise invalid("Batching Run() input tensors must have at least one dimension")
+        if rows is not None and array.shape[0] != rows:
+            raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+        rows = array.shape[0]
+    if rows is None:
+        raise invalid("Batching session Run() must have at least one input tensor")
+    return rows
+
+
+class BatchScheduler:
+    """The queues of all versions and the threads they share.
+
+    Args:
+        num_threads: batches that run at the same time.
+        metrics: where sizes and waits are recorded.
+    """
+
+    def __init__(self, num_threads: int, metrics: Metrics) -> None:
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="batch")
+        self._free = num_threads
+        self._metrics = metrics
+        self._waiting: set[_Queue] = set()  # idle queues belong to their version and go with it
+
+    async def run(
+        self, servable: Servable, signature: str, inputs: Arrays, outputs: Sequence[str], limit: float | None
+    ) -> Arrays:
+        """Run a request together with others; see `Servable.run`.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT (no batch dimension, too large), UNAVAILABLE (queue full),
+                RESOURCE_EXHAUSTED (its time passed in the queue), or the run's own error.
+        """
+        params = servable.batching
+        assert params is not None
+        servable.check_types(signature, inputs)
+        rows = _rows(inputs)
+        self._metrics.observe(names.INPUT_BATCH_SIZE, rows, _POOL_NAME)
+        if rows <= params.largest_run:
+            return await self._submit(servable, signature, inputs, outputs, rows, limit)
+        if not params.enable_large_batch_splitting:
+            raise invalid(f"Task size {rows} is larger than maximum input batch size {params.max_batch_size}")
+        step = params.largest_run
+        pieces = [{alias: a[at : at + step] for alias, a in inputs.items()} for at in range(0, rows, step)]
+        found = await asyncio.gather(
+            *(self._submit(servable, signature, p, outputs, _rows(p), limit) for p in pieces)
+        )
+        return {alias: np.concatenate([part[alias] for part in found]) for alias in outputs}
+
+    def _submit(
+        self,
+        servable: Servable,
+        signature: str,
+        inputs: Arrays,
+        outputs: Sequence[str],
+        rows: int,
+        limit: float | None,
+    ) -> asyncio.Future[Arrays]:
+        params = servable.batching
+        assert params is not None
+        shapes = tuple(
+            (alias, a.dtype.char, a.ndim if params.pad_variable_length_inputs else a.shape[1:])
+            for alias, a in sorted(inputs.items())
+        )
+        key = (signature, tuple(outputs), shapes)
+        queue = servable.queues.get(key)
+        if queue is None:
+            if len(servable.queues) >= _MOST_IDLE_QUEUES:
+                servable.queues = {k: q for k, q in servable.queues.items() if q.tasks}
+            queue = servable.queues[key] = _Queue(servable, signature, tuple(outputs), params)
+        future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
+        queue.add(Task(inputs, rows, limit, future))
+        self._dispatch(queue)
+        return future
+
+    def _dispatch(self, queue: _Queue) -> None:
+        self._waiting.add(queue)
+        while self._free and queue.tasks:
+            wait = queue.wait_seconds(time.monotonic())
+            if wait > 0:
+                if queue.timer is None:
+                    queue.timer = asyncio.get_running_loop().call_later(wait, self._ripen, queue)
+                return
+            if queue.timer is not None:
+                queue.timer.cancel()
+                queue.timer = None
+            batch = queue.take(time.monotonic())
+            if batch:
+                self._free -= 1
+                task = asyncio.get_running_loop().run_in_executor(self._pool, self._execute, queue, batch)
+                task.add_done_callback(functools.partial(self._finished, batch))
+        if not queue.tasks:
+            self._waiting.discard(queue)
+
+    def _ripen(self, queue: _Queue) -> None:
+        queue.timer = None
+        self._dispatch(queue)
+
+    def _finished(self, batch: list[Task], done: asyncio.Future[list[Arrays]]) -> None:
+        self._free += 1
+        error = None if done.cancelled() else done.exception()
+        for position, task in enumerate(batch):
+            if task.future.done():
+                continue
+            if done.cancelled():
+                task.future.cancel()
+            elif error is not None:
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(done.result()[position])
+        # The oldest waiting queue first, so that no version starves another.
+        for queue in sorted(self._waiting, key=lambda q: q.tasks[0].arrived):
+            self._dispatch(queue)
+
+    def _execute(self, queue: _Queue, batch: list[Task]) -> list[Arrays]:
+        now = time.monotonic()
+        for task in batch:
+            self._metrics.observe(names.QUEUING_LATENCY, (now - task.arrived) * 1e6, _POOL_NAME)
+        rows = sum(task.rows for task in batch)
+        size = next((s for s in queue.params.allowed_batch_sizes if s >= rows), rows)
+        joined = {alias: _join([t.inputs[alias] for t in batch], size - rows) for alias in batch[0].inputs}
+        limits = [task.limit for task in batch]
+        limit = None if None in limits else max(limit for limit in limits if limit is not None)
+        found = queue.servable.run(queue.signature, joined, queue.outputs, limit)
+        self._metrics.count(names.RUN_COUNT, _POOL_NAME)
+        self._metrics.observe(names.PROCESSED_BATCH_SIZE, size, _POOL_NAME)
+        self._metrics.observe(names.PADDING_SIZE, size - rows, str(size))
+        return _split(found, [task.rows for task in batch], size)
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _join(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
+    if len({array.shape[1:] for array in arrays}) > 1:
+        inner = np.max([array.shape[1:] for array in arrays], axis=0)
+        arrays = [
+            np.pad(a, [(0, 0), *((0, int(w) - h) for w, h in zip(inner, a.shape[1:], strict=True))])
+            for a in arrays
+        ]
+    if padding and arrays[0].shape[0]:
+        arrays = [*arrays, np.repeat(arrays[0][:1], padding, axis=0)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _split(found: Arrays, rows: list[int], size: int) -> list[Arrays]:
+    for array in found.values():
+        if array.ndim == 0:
+            raise precondition("Batched output tensor has 0 dimensions")
+        if array.shape[0] != size:
+            raise precondition(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
+                "input tensors"
+            )
+    parts: list[Arrays] = []
+    at = 0
+    for count in rows:
+        parts.append({alias: array[at : at + count] for alias, array in found.items()})
+        at += count
+    return parts

@@ -1,0 +1,45 @@
+"""Predict: request checks in TensorFlow Serving's order, the run, the response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorflow_serving.apis import predict_pb2
+
+from barcast.serving.model_server.core import Core
+from barcast.serving.model_server.request_forms import (
+    DEFAULT_SIGNATURE,
+    decode_inputs,
+    fill_spec,
+    select_outputs,
+)
+from barcast.serving.model_server.status import invalid, precondition
+from barcast.serving.model_server.tensors import encode
+
+PREDICT_METHOD = "tensorflow/serving/predict"
+
+
+async def predict(core: Core, request: Any, until: float | None) -> Any:
+    """Answer a PredictRequest.
+
+    Raises:
+        StatusError: an unknown model, version, label or signature; inputs that do not fit; what the model said.
+    """
+    with core.servable(request) as servable:
+        key = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        signature = servable.signatures.get(key)
+        if signature is None:
+            raise precondition(f'Serving signature key "{key}" not found.')
+        if core.options.enable_signature_method_name_check and signature.method_name != PREDICT_METHOD:
+            raise invalid(
+                f"Expected prediction signature method_name to be {PREDICT_METHOD}. Was: {signature.method_name}"
+            )
+        inputs = decode_inputs(signature, request.inputs)
+        outputs = select_outputs(signature, request.output_filter)
+        found = await core.run(servable, key, inputs, outputs, api="Predict", until=until)
+        response = predict_pb2.PredictResponse()
+        fill_spec(response.model_spec, servable, key)
+        as_content = core.options.enable_serialization_as_tensor_content
+        for alias in outputs:
+            response.outputs[alias].CopyFrom(encode(found[alias], as_content=as_content))
+        return response
