@@ -163,7 +163,7 @@ def evaluate(
                 risk_free_rate=config.risk_free_rate,
                 tail=config.value_at_risk_share,
             )
-            | {"break_even_bps": capacity.break_even_bps(frame, costs, horizon_bars=horizon_bars)},
+            | {"break_even_bps": _break_even(name, frame, costs, horizon_bars)},
             "learning": metrics_learning.metrics(
                 frame, costs, horizon_bars=horizon_bars, num_periods=config.learning_periods
             ),
@@ -210,7 +210,8 @@ def common_rows(checked: Mapping[str, pl.DataFrame]) -> tuple[dict[str, pl.DataF
         common = common.join(part.select(keys), on=keys, how="semi", maintain_order="left")
     if common.height == 0:
         spans = {
-            n: f"{f['event_timestamp'].min()} to {f['event_timestamp'].max()}" for n, f in checked.items()
+            n: f"{frames.oldest(f['event_timestamp'])} to {frames.newest(f['event_timestamp'])}"
+            for n, f in checked.items()
         }
         raise RefusedError(
             f"The models have no bar in common: {spans}.", hint="Score all of them on the same window."
@@ -242,6 +243,13 @@ def _costs_of(name: str, costs: CostsConfig) -> CostsConfig:
     if name != baselines.BUY_AND_HOLD:
         return costs
     return costs.model_copy(update={"min_confidence": 0.0, "sizing": "unit", "position_rule": "keep"})
+
+
+def _break_even(name: str, frame: pl.DataFrame, costs: CostsConfig, horizon_bars: int) -> float:
+    """NaN for buy-and-hold, which trades once."""
+    if name == baselines.BUY_AND_HOLD:
+        return math.nan
+    return capacity.break_even_bps(frame, costs, horizon_bars=horizon_bars)
 
 
 def _ml(frame: pl.DataFrame, config: EvaluationConfig) -> dict[str, float]:
