@@ -51,13 +51,7 @@ def reset_heads(network: Any, fresh: Any) -> None:
 def copy_of(parent: TrainedModel, seed: int) -> Any:
     """A network of the parent's architecture and weights, independent of it."""
     network = make_network(parent.info.kind, parent.architecture, seed)
-    random_states = {v.path for v in network.variables} - {w.path for w in network.weights}
-    by_plain = {v.path.split("/", 1)[1]: np.asarray(v) for v in parent.network.variables}
-    mine = {
-        v.path: np.asarray(v) if v.path in random_states else by_plain[v.path.split("/", 1)[1]]
-        for v in network.variables
-    }
-    load_weights(network, mine)
+    load_weights(network, {w.path: np.asarray(w) for w in parent.network.weights})
     return network
 
 

@@ -208,7 +208,7 @@ class TrainedModel:
         found = {
             "model.json": json.dumps(described, indent=1, sort_keys=True).encode(),
             "serving.json": json.dumps(serving, indent=1).encode(),
-            "weights.npz": _npz({v.path: np.asarray(v) for v in self.network.variables}),
+            "weights.npz": _npz({v.path: np.asarray(v) for v in self.network.weights}),
             "reference.npz": _npz(self.reference),
         }
         return found | ({"neighbours.npz": self.neighbours} if self.neighbours else {})
@@ -271,7 +271,8 @@ def load_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
         ModelError: a variable is missing or has another shape.
     """
     by_path = {_plain(path): value for path, value in weights.items()}
-    for variable in network.variables:
+    # Random states are no weights: Keras numbers their names within a process, and answers never read them.
+    for variable in network.weights:
         value = by_path.get(_plain(variable.path))
         if value is None or value.shape != tuple(variable.shape):
             raise ModelError(
