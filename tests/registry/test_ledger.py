@@ -80,7 +80,7 @@ def test_removed_or_changed_head_is_detected(ledger: Ledger) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_is_detected(ledger: Ledger, data: st.DataObject) -> None:
     content = ledger.path.read_bytes()
     place = data.draw(

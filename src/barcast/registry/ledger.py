@@ -204,7 +204,7 @@ class Ledger:
             where = f"line {position}"
             try:
                 entry = _parse(line)
-                good = entry.digest == _digest(entry.body())
+                good = entry.digest == _digest(entry.body()) and line + b"\n" == entry.line()
             except (ValueError, TypeError, KeyError) as error:
                 findings.append(Finding(where, f"cannot be read ({error})."))
                 continue
