@@ -135,7 +135,6 @@ def _compare(
     if not np.any(facts.net_gain) and not np.any(facts.loss_gain):
         reason = f"{ours.name} answers exactly as {theirs.name} does: a tie, {theirs.name} stays."
         return _verdict("keep", [reason], ours, theirs, numbers, looked, decided=True)
-    looked = [*looked, *alarms.slices(rows, facts, policy)]
     acted = int(min(facts.acted.sum(), np.sum(facts.acted | facts.rival_acted)))
     enough = acted >= policy.min_trades
     deflated = numbers["deflated_sharpe_of_gain"] >= policy.min_deflated_sharpe
@@ -163,6 +162,9 @@ def _compare(
             f"Only {acted} rows were acted on (at least {policy.min_trades} needed): returns say nothing yet."
         )
     wins = [n for n in better if better[n] and not worse["log_loss" if n == "net_return" else "net_return"]]
+    if wins:
+        # harm to a slice matters, and costs time, only where a promotion is at stake
+        looked = [*looked, *alarms.slices(rows, facts, policy)]
     blocked, why = _blocking(looked)
     if wins:
         claim = (

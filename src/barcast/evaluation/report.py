@@ -98,7 +98,7 @@ def _view(evaluation: Evaluation, context: Context) -> dict[str, Any]:
             "Every row was scored by a model that had seen no label ending after the row's bar. All models "
             "answer for the same rows. An order decided at a close trades at the next bar, and positions "
             "overlap so that the account holds what the labels measure. Intervals come from resampling "
-            "blocks of calendar time with all symbols together, because symbols move together and labels overlap."
+            "blocks of calendar time with all symbols together, because they move together."
         ),
         "facts": [(k, str(v)) for k, v in context.facts.items()],
     }
