@@ -59,18 +59,38 @@ class Calendar:
         return self.name == ALWAYS_OPEN
 
     @cached_property
-    def _sessions(self) -> pl.DataFrame:
+    def _schedule(self) -> pl.DataFrame:
+        """session, open, close, break_start, break_end (null where there is no break)."""
         import exchange_calendars
+        import pandas
 
-        found = exchange_calendars.get_calendar(self.name, start=_FIRST, end=_LAST)
-        table = found.schedule
-        return pl.DataFrame(
-            {
-                "session": pl.Series(table.index.to_numpy()).cast(pl.Date),
-                "open": _utc(table["open"]),
-                "close": _utc(table["close"]),
-            }
+        usual = exchange_calendars.get_calendar(self.name)
+        first, last = pandas.Timestamp(_FIRST), pandas.Timestamp(_LAST)
+        low, high = usual.bound_min(), usual.bound_max()  # some calendars are known for a shorter time
+        found = exchange_calendars.get_calendar(
+            self.name,
+            start=first if low is None else max(first, low),
+            end=last if high is None else min(last, high),
         )
+        table = found.schedule
+        columns = {name: _utc(table[name]) for name in ("open", "close", "break_start", "break_end")}
+        return pl.DataFrame({"session": pl.Series(table.index.to_numpy()).cast(pl.Date), **columns})
+
+    @cached_property
+    def _sessions(self) -> pl.DataFrame:
+        return self._schedule.select("session", "open", "close")
+
+    @cached_property
+    def _segments(self) -> pl.DataFrame:
+        """Stretches of trading without interruption: session, open, close; two where there is a lunch break."""
+        schedule = self._schedule
+        broken = schedule.filter(pl.col("break_start").is_not_null())
+        parts = [
+            schedule.filter(pl.col("break_start").is_null()).select("session", "open", "close"),
+            broken.select("session", "open", close="break_start"),
+            broken.select("session", open="break_end", close="close"),
+        ]
+        return pl.concat(parts).sort("open")
 
     def sessions(self, start: date, end: date) -> pl.DataFrame:
         """Sessions from `start` to `end` (both included): session (Date), open, close (UTC instants).
@@ -81,12 +101,16 @@ class Calendar:
             days = pl.date_range(start, end, eager=True)
             open_ = days.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
             return pl.DataFrame({"session": days, "open": open_, "close": open_ + timedelta(days=1)})
-        if start.isoformat() < _FIRST or end.isoformat() > _LAST:
+        self._check_span(start, end)
+        return self._sessions.filter(pl.col("session").is_between(start, end))
+
+    def _check_span(self, start: date, end: date) -> None:
+        first, last = self._sessions["session"][0], self._sessions["session"][-1]
+        if start < first - timedelta(days=7) or end > last + timedelta(days=7):
             raise DataError(
-                f"Calendar {self.name} is known from {_FIRST} to {_LAST}; {start} to {end} was asked for.",
+                f"Calendar {self.name} is known from {first} to {last}; {start} to {end} was asked for.",
                 hint="Check the dates and the time unit of the bars (seconds, milliseconds?).",
             )
-        return self._sessions.filter(pl.col("session").is_between(start, end))
 
     def session_closes(self, dates: pl.Series) -> pl.Series:
         """For each date the close of its session (UTC), null where the market was closed that day."""
@@ -101,7 +125,8 @@ class Calendar:
     def close_times(self, start: datetime, end: datetime, interval: str) -> pl.Series:
         """Expected bar closes t with start < t <= end, ascending.
 
-        Intraday bars are counted from the session's open; the last one of a session ends at its close.
+        Intraday bars are counted from the session's open; the last one of a session (or before a
+        lunch break) ends there.
         Intervals of several days count sessions from the calendar's first.
         """
         step = intervals.seconds(interval)
@@ -113,12 +138,15 @@ class Calendar:
             closes = pl.Series(range(first, last + 1, step), dtype=pl.Int64) * 1_000_000
             return _between(closes.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), start, end)
         span = timedelta(days=1)
-        table = self.sessions((start - span).date(), (end + span).date())
+        first_day, last_day = (start - span).date(), (end + span).date()
         if step % _DAY == 0:
             every = step // _DAY
+            table = self.sessions(first_day, last_day)
             if every > 1:
                 table = self._sessions.gather_every(every, offset=every - 1)
             return _between(table["close"], start, end)
+        self._check_span(first_day, last_day)
+        table = self._segments.filter(pl.col("session").is_between(first_day, last_day))
         length = timedelta(seconds=step)
         bars = table.select(
             t=pl.datetime_ranges(
@@ -150,8 +178,7 @@ class Calendar:
         """Whether the market trades at `moment` (sessions include their open, not their close)."""
         if self.always_open:
             return True
-        table = self.sessions(moment.date() - timedelta(days=1), moment.date() + timedelta(days=1))
-        return table.filter((pl.col("open") <= moment) & (pl.col("close") > moment)).height > 0
+        return self._segments.filter((pl.col("open") <= moment) & (pl.col("close") > moment)).height > 0
 
     def gaps(self, bars: pl.DataFrame, interval: str) -> pl.DataFrame:
         """Stretches of expected bars that are missing between a symbol's first and last bar.

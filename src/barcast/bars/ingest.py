@@ -1,10 +1,10 @@
-"""From the configured source into the bar store: the one way in for the pipeline's step and the command line."""
+"""From the configured source into the bar store: for the pipeline's step and the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -59,8 +59,8 @@ def ingest(
 ) -> Ingested:
     """Fetch from the configured source and append; running it again adds nothing new.
 
-    An exchange is asked only for what the table lacks at its end; other sources give everything they have. Symbols
-    carry the present name of the universe.
+    An exchange is asked only for what the table lacks at its end; other sources give everything they have.
+    Symbols carry the present name of the universe.
 
     Raises:
         DataError: the source has no such symbol, no bars, or bars that break a rule. Nothing is stored then.
@@ -99,4 +99,4 @@ def _new_bars(source: object, store: BarStore, symbols: list[str], end: datetime
 
 def _notice(universe: Universe, bars: pl.DataFrame, store: BarStore) -> str:
     first = (bars if bars.height else store.read())["event_timestamp"].min()
-    return universe.hindsight(first.date()) if isinstance(first, date) else ""
+    return universe.hindsight(first.date()) if isinstance(first, datetime) else ""

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 import polars as pl
@@ -28,6 +29,7 @@ from barcast.bars.schema import BARS, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
 _ATTEMPTS = 8
+_RESTORE = "Restore the folder from its backup, or remove it and ingest again."
 log = logs.get("bars.store")
 
 
@@ -328,15 +330,27 @@ class BarStore:
         return table
 
     def _scan(self, version: int | None) -> pl.LazyFrame:
-        return pl.scan_delta(self._open(version))
+        table = self._open(version)
+        self._check_files(table)
+        return pl.scan_delta(table)
+
+    def _check_files(self, table: deltalake.DeltaTable) -> None:
+        """Refuse to read when a data file is gone or has another size than the log says."""
+        files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "size_bytes")
+        for name, size in files.iter_rows():
+            file = self.path / unquote(name)
+            came = file.stat().st_size if file.exists() else None
+            if came != size:
+                state = "is missing" if came is None else f"has {came} bytes instead of {size}"
+                raise DataError(f"The file {name} of the bar table at {self.path} {state}.", hint=_RESTORE)
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         try:
             return rows.collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise DataError(
                 f"A file of the bar table at {self.path} cannot be read: {str(error).splitlines()[0]}",
-                hint="Restore the folder from its backup, or remove it and ingest again.",
+                hint=_RESTORE,
             ) from error
 
     @contextmanager

@@ -166,8 +166,8 @@ class Universe(Section):
         gone = sum(1 for life in self.symbols.values() if life.delisted)
         return (
             f"Universe '{self.name}' was chosen in hindsight: {when}, after the data begins ({first})."
-            f" Of its {len(self.symbols)} symbols {gone} were delisted; symbols that failed may be missing, so results"
-            " flatter the past."
+            f" Of its {len(self.symbols)} symbols {gone} were delisted; symbols that failed may be missing,"
+            " so results flatter the past."
         )
 
 

@@ -1,7 +1,7 @@
 """Expectations on features: Polars profiles each column, Great Expectations judges the profile.
 
-Great Expectations is slow on wide frames themselves. The profile of the training rows is the reference that later
-data is compared with.
+Great Expectations is slow on wide frames themselves. The profile of the training rows is the reference that
+later data is compared with.
 """
 
 from __future__ import annotations

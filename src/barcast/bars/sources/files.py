@@ -75,7 +75,8 @@ class FilesSource:
 
         Raises:
             DataError: a file is missing, empty, unreadable, lacks columns, has text for a number, is not
-                in time order, or a bar breaks a row rule (`barcast.bars.schema.ROW_RULES`) or closes in the future.
+                in time order, or a bar breaks a row rule (`barcast.bars.schema.ROW_RULES`) or closes in the
+                future.
         """
         index = self._index()
         wanted = selected(list(index), symbols)

@@ -1,0 +1,258 @@
+"""The bar store: idempotent, order-free, recording what changes, never filling."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from barcast import clock
+from barcast.bars import Calendar
+from barcast.bars.splits import restate
+from barcast.bars.store import BarStore
+from barcast.errors import DataError
+
+from .conftest import one_bar
+
+
+def test_append_twice_adds_nothing_and_keeps_the_version(tmp_path, sample):
+    store = BarStore(tmp_path / "bars", "1d")
+    first = store.append(sample)
+    second = store.append(sample)
+    assert (first.added, second.added, second.unchanged) == (12154, 0, 12154)
+    assert first.version == second.version
+    assert store.read().equals(sample)
+
+
+def test_corrected_bar_replaces_and_earlier_stays_for_as_of(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    early, late = one_bar(close=10, known_after=1), one_bar(close=12, known_after=60)
+    store.append(early)
+    assert store.append(late).replaced == 1
+    assert store.read()["close"].to_list() == [12]
+    start = early["event_timestamp"][0]
+    assert store.read(as_of=start + timedelta(seconds=30))["close"].to_list() == [10]
+    assert store.read(as_of=start + timedelta(seconds=90))["close"].to_list() == [12]
+    assert store.read(as_of=start)["close"].to_list() == []
+    assert store.corrections()["close"].to_list() == [10]
+    assert store.corrections()["superseded_timestamp"][0] == late["created_timestamp"][0]
+
+
+def test_earlier_version_reads_as_it_was(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    version = store.append(one_bar(close=10)).version
+    digest = store.content_hash()
+    store.append(one_bar(close=11, known_after=5))
+    assert store.read(version=version)["close"].to_list() == [10]
+    assert store.content_hash(version=version) == digest != store.content_hash()
+
+
+def test_contradiction_without_own_time_counts_as_known_now(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    store.append(one_bar(close=10))
+    now = datetime(2024, 5, 1, tzinfo=UTC)
+    with clock.fixed(now):
+        assert store.append(one_bar(close=11)).replaced == 1
+    assert store.read()["created_timestamp"][0] == now
+    assert store.append(one_bar(close=11)).unchanged == 1
+    assert (
+        store.append(one_bar(close=10)).unchanged == 1
+    )  # the first file again: its revision is known already
+    assert store.read()["close"].to_list() == [11]
+
+
+def test_late_bars_are_counted_and_gaps_reported_not_filled(tmp_path, hourly):
+    store = BarStore(tmp_path / "bars", "1h", calendar=Calendar.of("24/7"))
+    one = hourly.filter(pl.col("symbol") == "SIM0000")
+    store.append(one.head(10))
+    report = store.append(one.slice(20, 10))
+    assert report.gaps["missing_bars"].to_list() == [10]
+    assert store.read().height == 20
+    late = store.append(one.slice(12, 3))
+    assert (late.added, late.late) == (3, 3)
+    assert late.gaps["missing_bars"].to_list() == [2, 5]
+
+
+revisions = st.lists(
+    st.tuples(st.sampled_from(["A", "B/C"]), st.integers(0, 4), st.integers(0, 5)),
+    min_size=1,
+    max_size=12,
+    unique=True,
+)
+
+
+def _bars(items: list[tuple[str, int, int]]) -> pl.DataFrame:
+    """One revision each; its values follow from when it was known."""
+    return pl.concat([one_bar(s, h, close=10.0 + k, known_after=float(k)) for s, h, k in items])
+
+
+def _batches(items: list[tuple[str, int, int]]) -> list[pl.DataFrame]:
+    """Batches in the order given; a batch has one revision of a bar."""
+    batches: list[list[tuple[str, int, int]]] = []
+    for item in items:
+        fits = next((b for b in batches[-1:] if all(x[:2] != item[:2] for x in b)), None)
+        if fits is None:
+            batches.append([item])
+        else:
+            fits.append(item)
+    return [_bars(batch) for batch in batches]
+
+
+def _all(store: BarStore) -> pl.DataFrame:
+    return pl.concat([store.read(), store.corrections().drop("superseded_timestamp")]).sort(pl.all())
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(items=revisions, data=st.data())
+def test_any_order_and_duplication_of_batches_gives_the_same_table(tmp_path_factory, items, data):
+    shuffled = data.draw(st.permutations([*items, *items[: len(items) // 2]]))
+    tables = []
+    for order in (items, shuffled):
+        store = BarStore(tmp_path_factory.mktemp("s") / "bars", "1h")
+        for batch in _batches(list(order)):
+            store.append(batch)
+        tables.append((store.read(), _all(store), store.content_hash()))
+    assert tables[0][0].equals(tables[1][0])
+    assert tables[0][1].equals(tables[1][1])
+    assert tables[0][2] == tables[1][2]
+    newest = {(s, h): max(k for s2, h2, k in items if (s2, h2) == (s, h)) for s, h, _ in items}
+    assert sorted(tables[0][0]["close"]) == sorted(10.0 + k for k in newest.values())
+
+
+WRITER = """
+import sys
+from datetime import UTC, datetime, timedelta
+import polars as pl
+from barcast.bars.store import BarStore
+
+path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store = BarStore(path, "1h")
+for hour in range(count):
+    for symbol in (name, "SHARED"):
+        t = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+        row = {"symbol": symbol, "event_timestamp": t}
+        row |= {name: 1.0 for name in ("open", "high", "low", "close", "volume")}
+        store.append(pl.DataFrame([row]))
+"""
+
+
+def test_concurrent_appends_of_processes_lose_and_double_nothing(tmp_path):
+    path = str(tmp_path / "bars")
+    workers = [subprocess.Popen([sys.executable, "-c", WRITER, path, f"P{i}", "6"]) for i in range(3)]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    counts = dict(BarStore(path, "1h").read().group_by("symbol").len().iter_rows())
+    assert counts == {"P0": 6, "P1": 6, "P2": 6, "SHARED": 6}
+
+
+def test_live_split_restates_history_and_records_it(tmp_path, hourly):
+    store = BarStore(tmp_path / "bars", "1h")
+    one = hourly.filter(pl.col("symbol") == "SIM0000")
+    store.append(one)
+    effective = one["event_timestamp"][-1] + timedelta(minutes=1)
+    restated = restate(
+        store.read(), symbol="SIM0000", split_ratio=2.0, effective=effective, known_at=effective
+    )
+    report = store.append(restated, origin="split")
+    assert report.replaced == one.height
+    now = store.read()
+    assert now["close"].equals(one["close"])
+    assert set(now["price_factor"]) == {0.5}
+    assert set(now["volume_factor"]) == {2.0}
+    assert store.read(as_of=effective - timedelta(seconds=1)).equals(one)
+    assert store.corrections().height == one.height
+
+
+def test_history_names_origin_and_counts(tmp_path, hourly):
+    store = BarStore(tmp_path / "bars", "1h")
+    store.append(hourly, origin="simulator")
+    entry = store.history()[0]
+    assert (entry["version"], entry["origin"], entry["added"]) == (0, "simulator", "600")
+
+
+def test_compact_keeps_content_and_old_versions(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    for hour in range(4):
+        store.append(one_bar(hour=hour))
+    digest, old = store.content_hash(), store.read(version=1)
+    assert store.compact() == 4
+    assert store.content_hash() == digest
+    assert store.read(version=1).equals(old)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"high": 1.0}, "high_below_low"),
+        ({"volume": -1.0}, "volume_negative"),
+        ({"close": float("nan")}, "missing_value"),
+        ({"open": 0.0}, "price_not_positive"),
+        ({"price_factor": float("inf")}, "infinite_value"),
+        ({"event_timestamp": datetime(2124, 1, 1, tzinfo=UTC)}, "from_the_future|known_before_close"),
+    ],
+)
+def test_append_of_a_bad_bar_stores_nothing(tmp_path, hourly, change, message):
+    store = BarStore(tmp_path / "bars", "1h")
+    row = pl.int_range(pl.len()) == 7
+    bad = hourly.with_columns(
+        pl.when(row).then(pl.lit(value)).otherwise(name).cast(hourly.schema[name]).alias(name)
+        for name, value in change.items()
+    )
+    with pytest.raises(DataError, match=message):
+        store.append(bad)
+    assert not store.exists
+
+
+def test_append_with_duplicate_keys_refused(tmp_path, hourly):
+    with pytest.raises(DataError, match="share a symbol and a close time"):
+        BarStore(tmp_path / "bars", "1h").append(pl.concat([hourly, hourly.head(1)]))
+
+
+def test_other_interval_refused_on_append_and_open(tmp_path, sample, hourly):
+    store = BarStore(tmp_path / "bars", "1d")
+    with pytest.raises(DataError, match="do not belong in a table of 1d"):
+        store.append(hourly)
+    store.append(sample.head(10))
+    with pytest.raises(DataError, match="holds bars of 1d"):
+        BarStore(tmp_path / "bars", "1h").read()
+
+
+def test_missing_table_unknown_symbol_unknown_version_say_what_to_do(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    with pytest.raises(DataError, match="barcast ingest"):
+        store.read()
+    store.append(one_bar("BTC/USDT"))
+    with pytest.raises(DataError, match="Did you mean 'BTC/USDT'"):
+        store.read(["BTC/USD"])
+    with pytest.raises(DataError, match="no readable version 9"):
+        store.read(version=9)
+
+
+def test_damaged_file_is_named_and_not_read_as_data(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    store.append(one_bar("BTC/USDT"))
+    file = next((tmp_path / "bars").rglob("*.parquet"))
+    content = file.read_bytes()
+    file.write_bytes(content[:100])
+    with pytest.raises(DataError, match="has 100 bytes instead of"):
+        store.read()
+    file.write_bytes(bytes(len(content)))
+    with pytest.raises(DataError, match="cannot be read"):
+        store.read()
+    file.unlink()
+    with pytest.raises(DataError, match="is missing"):
+        store.read()
+
+
+def test_latest_gives_the_last_bars_of_each_symbol(tmp_path, hourly):
+    store = BarStore(tmp_path / "bars", "1h")
+    store.append(hourly)
+    latest = store.latest(["SIM0001", "SIM0002"], 2)
+    assert latest.equals(
+        hourly.filter(pl.col("symbol") != "SIM0000").group_by("symbol", maintain_order=True).tail(2)
+    )
+    assert store.last_timestamps()["SIM0000"] == hourly["event_timestamp"].max()
