@@ -79,7 +79,7 @@ def test_chain_with_server_killed_answers_linear_without_asking_each_link(full: 
     for answer in answers:
         assert answer.fallback is not None
         assert answer.fallback.link == "linear_local"
-        assert "model server: UNAVAILABLE" in answer.fallback.reasons
+        assert any(r.startswith("model server: ") for r in answer.fallback.reasons)
 
 
 def test_chain_with_slow_server_keeps_the_deadline(full: World) -> None:

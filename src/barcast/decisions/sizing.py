@@ -30,7 +30,7 @@ def kelly_continuous(mean: float, volatility: float) -> float:
     """Kelly share mean / variance for a return with this mean and standard deviation; 0 without an edge."""
     if mean <= 0 or volatility <= 0:
         return 0.0
-    return mean / volatility**2
+    return mean / max(volatility**2, 1e-300)  # the square of a tiny number is zero
 
 
 def kelly_size(side_confidence: float, edge: float, volatility: float, config: DecisionsConfig) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 
 from barcast import clock
 from barcast.config import Config
-from barcast.decisions import decide, sanity
+from barcast.decisions import sanity
 from barcast.decisions.confidence import side_confidence
-from barcast.decisions.types import Account, Advice, Market, Signal
+from barcast.decisions.types import Advice, Market, Signal
 from barcast.serving.caches import Window
 from barcast.serving.chain import RawAnswer
 from barcast.serving.live import VersionFiles
@@ -87,19 +87,15 @@ def signal_of(situation: Situation, config: Config) -> Signal:
     )
 
 
-def build(
-    situation: Situation, account: Account, market: Market, config: Config
-) -> tuple[Prediction, Signal, Advice]:
-    """The full answer for one symbol, with the signal and the advice it carries."""
+def build(situation: Situation, signal: Signal, advice: Advice, market: Market, config: Config) -> Prediction:
+    """The full answer for one symbol."""
     raw, out, history = situation.raw, situation.raw.outputs, situation.history
-    signal = signal_of(situation, config)
-    advice = decide(signal, account, market, config.decisions)
     p = probabilities_of(out["probabilities"])
     values = (p.SELL, p.HOLD, p.BUY)
     expected = signal.expected_return
     hours = config.horizon_bars * market.interval_seconds / 3600
     overall = _scalar(out, "confidence", max(values))
-    prediction = Prediction(
+    return Prediction(
         symbol=situation.symbol,
         action=ACTIONS[int(np.argmax(values))],
         predicted_direction="up" if expected > 0 else "down" if expected < 0 else "flat",
@@ -135,7 +131,6 @@ def build(
         answered_at=clock.now(),
         input_hash=situation.window.digest if situation.window else None,
     )
-    return prediction, signal, advice
 
 
 def decision_of(advice: Advice) -> Decision:

@@ -18,9 +18,11 @@ import polars as pl
 
 from barcast import clock, intervals, logs
 from barcast.config import Config
-from barcast.decisions.types import Account, Advice, Market, Signal
+from barcast.decisions.decide import decide
+from barcast.decisions.together import decide_together
+from barcast.decisions.types import Account, Market
 from barcast.errors import ConfigError, ServingError
-from barcast.serving.answers import Situation, build, refused
+from barcast.serving.answers import Situation, build, refused, signal_of
 from barcast.serving.breaker import Breaker
 from barcast.serving.caches import Window
 from barcast.serving.chain import Chain, Link, RawAnswer
@@ -140,10 +142,10 @@ class Predictor:
             market = self.market(tuple(situations))
             use = account or _empty_account(self.config)
             answers: dict[str, Prediction] = {s: refused(s, reason) for s, reason in refusals.items()}
-            advised: dict[str, tuple[Signal, Advice]] = {}
+            signals = {s: signal_of(one, self.config) for s, one in situations.items()}
+            advice = decide_together(list(signals.values()), use, market, self.config.decisions)
             for symbol, situation in situations.items():
-                answers[symbol], signal, advice = build(situation, use, market, self.config)
-                advised[symbol] = (signal, advice)
+                answers[symbol] = build(situation, signals[symbol], advice[symbol], market, self.config)
             if explain:
                 self._explain(situations, answers)
             answers = self._record(answers)
@@ -282,7 +284,10 @@ class Predictor:
             if isinstance(outputs, str | ServingError):
                 continue
             raw = RawAnswer(link, outputs)
-            answers.append(build(replace(group[symbol], raw=raw), account, market, self.config)[0])
+            situation = replace(group[symbol], raw=raw)
+            signal = signal_of(situation, self.config)
+            advice = decide(signal, account, market, self.config.decisions)
+            answers.append(build(situation, signal, advice, market, self.config))
         self.log.append(answers, arm="shadow")
 
     def drain(self) -> None:
