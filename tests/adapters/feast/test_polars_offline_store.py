@@ -11,18 +11,22 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, RepoConfig
+from feast import FeatureStore as Feast
 from feast.data_format import ParquetFormat
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.types import Float32, Int64, String
 from feast.value_type import ValueType
+from feast_world import NAMES, make_config, make_features
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from barcast.adapters.feast import FeatureStore
 from barcast.adapters.polars_offline_store import TYPE, PolarsOfflineStore, known_at
 from barcast.errors import DataError
+from barcast.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Feast warns of its own alpha features and of pandas
 
@@ -30,10 +34,10 @@ START = datetime(2024, 3, 9, tzinfo=UTC)
 SYMBOLS = ["A", "B", "C/USDT"]
 
 
-def make_store(folder: Path, offline: str, ttl: timedelta, *, several: bool = False) -> FeatureStore:
+def make_store(folder: Path, offline: str, ttl: timedelta, *, several: bool = False) -> Feast:
     """A project over `rows.parquet` (and `other.parquet`) in `folder`."""
     folder.mkdir(exist_ok=True)
-    store = FeatureStore(
+    store = Feast(
         config=RepoConfig(
             project="small",
             provider="local",
@@ -91,7 +95,7 @@ def write_rows(path: Path, rows: list[tuple[str, datetime, datetime | None]], co
     ).write_parquet(path)
 
 
-def ask(store: FeatureStore, entities: pd.DataFrame, features: Any, **options: Any) -> pd.DataFrame:
+def ask(store: Feast, entities: pd.DataFrame, features: Any, **options: Any) -> pd.DataFrame:
     """A retrieval, in the order of the entity rows."""
     found = store.get_historical_features(entity_df=entities.copy(), features=features, **options).to_df()
     return found.sort_values("position").reset_index(drop=True)
@@ -290,20 +294,38 @@ def test_rows_in_many_files_and_row_groups_are_found_by_number(tmp_path: Path) -
     assert found["a"].to_list() == [float(n) for n in entities["expected"]]
 
 
-def test_a_column_absent_from_older_files_is_null_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", [("a", ()), ((), "a")])
+def test_a_column_absent_from_a_file_is_null_there(tmp_path: Path, lacking: tuple[Any, Any]) -> None:
     folder = tmp_path / "rows.parquet"
     folder.mkdir()
     write_rows(tmp_path / "whole.parquet", [("A", START, START), ("A", START + timedelta(minutes=1), START)])
     whole = pl.read_parquet(tmp_path / "whole.parquet")
-    whole[:1].drop("a").write_parquet(folder / "part-0.parquet")
-    whole[1:].write_parquet(folder / "part-1.parquet")
+    whole[:1].drop(lacking[0]).write_parquet(folder / "part-0.parquet")
+    whole[1:].drop(lacking[1]).write_parquet(folder / "part-1.parquet")
     store = make_store(tmp_path, TYPE, timedelta(0))
     frame = pd.DataFrame(
         {"position": [0, 1], "symbol": ["A", "A"], "event_timestamp": [START, START + timedelta(minutes=1)]}
     )
     found = ask(store, frame, ["rows:n", "rows:a"])
     assert found["n"].to_list() == [0, 1]
-    assert found["a"].isna().to_list() == [True, False]
+    assert found["a"].isna().to_list() == [lacking[0] == "a", lacking[1] == "a"]
+
+
+def test_a_new_feature_in_an_old_workspace_is_null_until_it_is_written(tmp_path: Path) -> None:
+    """A generation grows: rows written before read as null in the new column, whatever is read first."""
+    config = make_config(workspace="growing")
+    features = make_features(["AAA"], 4)
+    before = FeatureStore(Workspace("growing", tmp_path), config, NAMES[:-1])
+    before.apply()
+    before.write_offline(features.drop(NAMES[-1]))
+    after = FeatureStore(Workspace("growing", tmp_path), config, NAMES)
+    after.apply()
+    keys = features.select("symbol", "event_timestamp")
+    assert after.training_rows(keys)[NAMES[-1]].null_count() == 4
+    assert after.write_offline(features[2:]) == 2
+    found = after.training_rows(keys)
+    assert found[NAMES[-1]].to_list() == [None, None, *features[NAMES[-1]][2:]]
+    assert found[NAMES[0]].to_list() == features[NAMES[0]].to_list()
 
 
 def test_retrieval_without_entities_gives_all_keys_between_the_dates(tmp_path: Path) -> None:

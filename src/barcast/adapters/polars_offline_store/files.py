@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +63,28 @@ class ParquetFiles:
             found = [origin] if origin.exists() else []
         return cls(tuple(found), origin)
 
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of all files together; a column of several files has the type of the newest."""
+        fields: dict[str, pa.Field] = {}
+        for path in reversed(self.paths):
+            for field in pq.read_schema(path).remove_metadata():
+                fields.setdefault(field.name, field)
+        return pa.schema(list(fields.values()))
+
     def columns(self) -> list[str]:
-        """Column names, in the order of the newest file."""
-        return list(pq.read_schema(self.paths[-1]).names) if self.paths else []
+        """Column names, those of the newest file first."""
+        return list(self.schema.names)
 
     def scan(self) -> pl.LazyFrame:
-        """All rows, lazily, numbered in the column `__row`; a column absent from some file is null there."""
-        newest = self.paths[-1]
+        """All rows, lazily, numbered in the column `__row`; a column absent from a file is null there."""
+        empty = pl.from_arrow(self.schema.empty_table())
+        assert isinstance(empty, pl.DataFrame)
         return pl.scan_parquet(
             list(self.paths),
             row_index_name=ROW,
-            schema=pl.scan_parquet(newest).collect_schema(),
+            schema=empty.schema,
             missing_columns="insert",
-            extra_columns="ignore",
             glob=False,
             hive_partitioning=False,
         )
@@ -82,18 +92,17 @@ class ParquetFiles:
     def take(self, rows: np.ndarray, columns: Sequence[str]) -> pl.DataFrame:
         """The given columns of the rows with these numbers (ascending, unique), in that order.
 
-        One row group at a time is in memory besides the answer; groups without an answer are not read.
+        One row group at a time is in memory besides the answer; groups without an answer are not read. A
+        column that a file lacks is null there; one that no file has is of type Null.
         """
-        parts = [pl.from_arrow(part) for part in self._taken(rows, columns)]
-        if not parts:
-            return pl.DataFrame(schema={c: self.scan().collect_schema()[c] for c in columns})
-        return pl.concat(
-            [p for p in parts if isinstance(p, pl.DataFrame)], how="vertical_relaxed", rechunk=False
-        )
+        fields = [self.schema.field(c) if c in self.schema.names else pa.field(c, pa.null()) for c in columns]
+        table = pa.concat_tables([pa.schema(fields).empty_table(), *self._taken(rows, fields)])
+        taken = pl.from_arrow(table, rechunk=False)
+        assert isinstance(taken, pl.DataFrame)
+        return taken
 
-    def _taken(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def _taken(self, rows: np.ndarray, fields: Sequence[pa.Field]) -> Iterator[pa.Table]:
         offset = 0
-        schema = pq.read_schema(self.paths[-1]) if self.paths else None
         for path in self.paths:
             with pq.ParquetFile(path) as file:
                 metadata = file.metadata
@@ -101,20 +110,20 @@ class ParquetFiles:
                 if np.searchsorted(rows, offset) == np.searchsorted(rows, end):
                     offset = end
                     continue
-                present = [c for c in columns if c in file.schema_arrow.names]
+                present = [f.name for f in fields if f.name in file.schema_arrow.names]
                 for group in range(metadata.num_row_groups):
                     end = offset + metadata.row_group(group).num_rows
                     first, last = np.searchsorted(rows, [offset, end])
                     if first < last:
                         table = file.read_row_group(group, columns=present)
                         table = table.take(pa.array(rows[first:last] - offset))
-                        for name in columns:
-                            if name not in present:
-                                assert schema is not None
-                                table = table.append_column(
-                                    name, pa.nulls(table.num_rows, schema.field(name).type)
-                                )
-                        yield table.select(list(columns))
+                        columns = [
+                            table[f.name].cast(f.type)
+                            if f.name in present
+                            else pa.nulls(table.num_rows, f.type)
+                            for f in fields
+                        ]
+                        yield pa.table(columns, schema=pa.schema(fields))
                     offset = end
 
 
@@ -135,27 +144,31 @@ def write(path: Path, table: pa.Table) -> None:
 def append(files: ParquetFiles, table: pa.Table) -> None:
     """Add rows: a new file in a folder; a single file is replaced by one that holds old and new rows.
 
+    A folder may gain and lose columns from file to file: what a file lacks reads as null.
+
     Raises:
-        DataError: the columns differ from those already there.
+        DataError: the source is a pattern, or one file with other columns.
     """
-    known = files.columns()
-    if known and set(known) != set(table.column_names):
-        missing, extra = (
-            sorted(set(known) - set(table.column_names)),
-            sorted(set(table.column_names) - set(known)),
-        )
+    known = files.schema
+    if any(mark in files.origin.name for mark in "*?["):
         raise DataError(
-            f"The rows do not fit the offline store {files.origin.name!r}: missing columns {missing}, "
-            f"unknown columns {extra}.",
-            hint="Write the same features, or start a new generation with its own folder.",
+            f"The source {files.origin.name!r} is a pattern; rows cannot be added to it.",
+            hint="Give the source a folder.",
         )
-    if known:
-        table = table.select(known).cast(pq.read_schema(files.paths[-1]).remove_metadata())
-    if files.origin.suffix == ".parquet":
-        old = [pq.read_table(p).cast(table.schema) for p in files.paths]
-        write(files.origin, pa.concat_tables([*old, table]))
-    else:
+    fields = [known.field(f.name) if f.name in known.names else f for f in table.schema.remove_metadata()]
+    table = table.cast(pa.schema(fields))
+    if files.origin.suffix != ".parquet" or files.origin.is_dir():
         write(files.origin / next_name(files.paths), table)
+        return
+    missing, extra = set(known.names) - set(table.column_names), set(table.column_names) - set(known.names)
+    if files.paths and (missing or extra):
+        raise DataError(
+            f"The rows do not fit the file {files.origin.name!r}: missing columns {sorted(missing)}, "
+            f"unknown columns {sorted(extra)}.",
+            hint="Write the same columns, or give the source a folder.",
+        )
+    old = [pq.read_table(path) for path in files.paths]
+    write(files.origin, pa.concat_tables([*old, table.select(known.names) if old else table]))
 
 
 def next_name(paths: Sequence[Path]) -> str:
