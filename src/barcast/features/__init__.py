@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from barcast.features.batch import compute
 from barcast.features.plan import catalogue, feature_names, require, warmup_bars
-from barcast.features.spec import FeatureSpec
+from barcast.features.selection import Selection, select
+from barcast.features.spec import WARMUP_BUDGET_BARS, FeatureSpec
+from barcast.features.stream import StreamEngine
 
-__all__ = ["FeatureSpec", "catalogue", "compute", "feature_names", "require", "warmup_bars"]
+__all__ = [
+    "WARMUP_BUDGET_BARS",
+    "FeatureSpec",
+    "Selection",
+    "StreamEngine",
+    "catalogue",
+    "compute",
+    "feature_names",
+    "require",
+    "select",
+    "warmup_bars",
+]

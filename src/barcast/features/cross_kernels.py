@@ -10,7 +10,8 @@ from barcast.features.compiling import njit
 from barcast.features.kernels import TINY, clip
 
 NUM_COLUMNS = 51
-PAIRS = 350  # pairs after which an average of weight 2/51 has forgotten its start (below 1e-6)
+PAIRS = 100  # pairs before a relation is given (their mean age is then 25 bars)
+SETTLED = 700  # pairs after which averages of weight 2/51 have forgotten their start (below 1e-6), squares included
 _SLOW, _QUICK = 2.0 / 51.0, 2.0 / 21.0
 # rules: max age, bucket, refresh, look-back (all in us), least observations
 # clock: bucket of the last event, time of the last event, refresh id, buckets closed

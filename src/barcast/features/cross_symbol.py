@@ -16,6 +16,7 @@ from barcast.config.features import FeaturesConfig
 from barcast.features.cross_kernels import (
     NUM_COLUMNS,
     PAIRS,
+    SETTLED,
     close_bucket,
     cross_event,
     refresh_correlations,
@@ -67,7 +68,7 @@ _SPECS: tuple[tuple[str, str, int, str, str, float | None, str | None], ...] = (
     ("rotation_laggard", "1 where the rank of the 20-bar log return is below 0.2", 21, "flag", _ROTATION, 0.0, _MARKET),
     ("divergence_20", f"20-bar log return less the {_O}, by the dispersion, within +-10", 21, "deviations", _PAIRS, 0.0, _MARKET),
     ("divergence_sign_20", "1 where the 20-bar log returns of the symbol and of the others have opposite signs", 21, "flag", _PAIRS, 0.0, _MARKET),
-    ("relation_available", f"1 after {PAIRS} bars with another symbol's: the relations have forgotten their start", 1, "flag", _CAPM, None, None),
+    ("relation_available", f"1 after {PAIRS} bars with another symbol's bars", 1, "flag", _CAPM, None, None),
     ("market_beta", "slope of the log return on the others' mean, exponentially weighted (2/51), within +-10", 2, "slope", _CAPM, 1.0, _RELATION),
     ("market_correlation", "correlation of the log return with the others' mean, exponentially weighted (2/51)", 2, "-1..1", _CAPM, 0.0, _RELATION),
     ("residual_return_1", "log return less the slope times the others' mean", 2, "log return", _RESIDUAL, 0.0, _RELATION),
@@ -95,6 +96,14 @@ _SPECS: tuple[tuple[str, str, int, str, str, float | None, str | None], ...] = (
 assert len(_SPECS) == NUM_COLUMNS
 
 
+_RELATED = {name for name, *_, flag in _SPECS if flag == _RELATION} | {"market_dispersion_trend", "leader_return_1"}
+
+
+def settles(name: str, look: int) -> int:
+    """Bars until the beginning of history no longer matters: the relations' exponential weights forget slowly."""
+    return look + SETTLED if name in _RELATED else look
+
+
 def cross_specs(config: FeaturesConfig) -> tuple[FeatureSpec, ...]:
     """The cross-symbol features in column order."""
     tail = (
@@ -103,7 +112,7 @@ def cross_specs(config: FeaturesConfig) -> tuple[FeatureSpec, ...]:
     )
     return tuple(
         FeatureSpec(
-            name, "cross_symbol", words + (tail if name in (_PEERS, _CORRELATION) else ""), look, unit, source, True, neutral, flag
+            name, "cross_symbol", words + (tail if name in (_PEERS, _CORRELATION) else ""), look, unit, source, settles(name, look), True, neutral, flag
         )
         for name, words, look, unit, source, neutral, flag in _SPECS
     )  # fmt: skip

@@ -22,6 +22,7 @@ from barcast.features.drive import drive
 from barcast.features.plan import WINDOW_BARS, Plan
 from barcast.features.series import ANNUAL, HOUR, NUM_SERIES, SHARED, TIME
 from barcast.features.temporal import Clock
+from barcast.features.user import user_table
 
 VALUES = ("open", "high", "low", "close", "volume")
 CAPACITY = 2 * WINDOW_BARS  # columns of x kept per symbol; when full, the last WINDOW_BARS move to the front
@@ -112,6 +113,7 @@ class Memory:
         drive(
             self.kernels, p.state_at, p.value_at, p.column, p.lookback, x, kept, x.shape[1], before, m["state"][slot], values, a
         )  # fmt: skip
+        user_table(p, x, b - a, before, values, a)
         if fields is not None:
             for k, row in enumerate(SHARED):
                 fields[a:b, k] = x[row, kept:]

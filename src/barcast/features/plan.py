@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from barcast import intervals
 from barcast.config.features import FeaturesConfig
-from barcast.errors import DataError, did_you_mean
-from barcast.features.compiling import kernel_list
+from barcast.errors import ConfigError, DataError, did_you_mean
+from barcast.features.compiling import compiled, kernel_list
 from barcast.features.cross_symbol import cross_specs
+from barcast.features.higher import higher
+from barcast.features.meta import meta
 from barcast.features.ohlcv import ohlcv
 from barcast.features.price_action import price_action
 from barcast.features.regime import regime
@@ -27,10 +29,11 @@ from barcast.features.technical_momentum import momentum
 from barcast.features.technical_trend import trend
 from barcast.features.technical_volatility import volatility
 from barcast.features.temporal import clock_specs, temporal
+from barcast.features.user import UserFeature, load
 
 # in the order of computing: a group may read windows of lines that an earlier group writes into x
-_CATEGORIES = (ohlcv, trend, momentum, volatility, price_action, temporal, regime)
-WINDOW_BARS = 256  # the longest window a kernel may read; the stream keeps this many bars
+_CATEGORIES = (ohlcv, trend, momentum, volatility, price_action, higher, temporal, regime, meta)
+WINDOW_BARS = 192  # bars of x that the stream keeps: no kernel reads further back
 _BASE = Group((), base, BASE_STATE, "all")
 
 
@@ -43,6 +46,7 @@ class Plan:
         groups: the kernels' groups; group g owns state[state_at[g]:state_at[g + 1]].
         value_at, column, lookback: see `drive`.
         clock_columns: columns of the clock's features, in `clock_specs` order.
+        user, user_columns: the user's own features and their columns.
         cross_columns, cross_lookback: of the cross-symbol features, in `cross_specs` order; empty where not wanted.
     """
 
@@ -57,6 +61,8 @@ class Plan:
     clock_columns: npt.NDArray[np.int64]
     cross_columns: npt.NDArray[np.int64]
     cross_lookback: npt.NDArray[np.int64]
+    user: tuple[UserFeature, ...]
+    user_columns: npt.NDArray[np.int64]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,18 +73,27 @@ class Plan:
         return _kernels(tuple(group.kernel for group in self.groups))
 
 
+def compile_share(share: int, shares: int) -> int:
+    """Compile every `shares`-th kernel of all intervals from `share` on, ahead of use; returns how many."""
+    kernels = [base, *(group.kernel for category in _CATEGORIES for group in category.groups)][share::shares]
+    for kernel in kernels:
+        compiled(kernel)
+    return len(kernels)
+
+
 @lru_cache(maxsize=16)
 def _kernels(kernels: tuple[Any, ...]) -> Any:
     return kernel_list(kernels)
 
 
 def plan(interval: str, config: FeaturesConfig | None = None) -> Plan:
-    """The plan of an interval (cached)."""
-    return _plan(interval, config or FeaturesConfig())
+    """The plan of an interval (cached; a changed file of user features makes a new one)."""
+    config = config or FeaturesConfig()
+    return _plan(interval, config, load(config.user_features) if config.user_features else ())
 
 
 @lru_cache(maxsize=64)
-def _plan(interval: str, config: FeaturesConfig) -> Plan:
+def _plan(interval: str, config: FeaturesConfig, user: tuple[UserFeature, ...]) -> Plan:
     kind = "intraday" if intervals.is_intraday(interval) else "daily"
     wanted = set(config.categories)
     groups = [_BASE]
@@ -95,10 +110,11 @@ def _plan(interval: str, config: FeaturesConfig) -> Plan:
     cross = cross_specs(config) if "cross_symbol" in wanted else ()
     if cross:
         by_category["cross_symbol"] += cross
-    specs = tuple(spec for name in config.categories for spec in by_category[name])
+    specs = tuple(spec for name in config.categories for spec in by_category[name]) + tuple(f.spec for f in user)
     at = {spec.name: k for k, spec in enumerate(specs)}
     if len(at) != len(specs):
-        raise AssertionError("two features have one name")
+        twice = sorted({s.name for s in specs if sum(s.name == other.name for other in specs) > 1})
+        raise ConfigError(f"Two features are called {twice}.", hint="Give the user's feature another name.")
     owned = [spec for group in groups for spec in group.specs]
     return Plan(
         interval=interval,
@@ -112,6 +128,8 @@ def _plan(interval: str, config: FeaturesConfig) -> Plan:
         clock_columns=np.array([at[s.name] for s in clock], dtype=np.int64),
         cross_columns=np.array([at[s.name] for s in cross], dtype=np.int64),
         cross_lookback=np.array([s.lookback_bars for s in cross], dtype=np.int64),
+        user=user,
+        user_columns=np.array([at[f.spec.name] for f in user], dtype=np.int64),
     )
 
 

@@ -205,7 +205,7 @@ def candles(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("pivot_distance", "close by the pivot of the 20 bars before this one, (high + low + close) / 3, less 1", 21, "ratio", "Person, A Complete Guide to Technical Trading Tactics (2004)"),
     ("bars_since_high_100", "bars since the 100-bar high, by 100", 100, "share", "George and Hwang, Journal of Finance 59 (2004)"),
     ("bars_since_low_100", "bars since the 100-bar low, by 100", 100, "share", "George and Hwang (2004)"),
-    ("drawdown_200", "log of the close by the highest close of 200 bars", 200, "log return", _MURPHY),
+    ("drawdown_120", "log of the close by the highest close of 120 bars", 120, "log return", _MURPHY),
     ("trend_slope_20", "least-squares slope of the log close over 20 bars", 20, "log return per bar", _SERIES),
     ("trend_slope_50", "least-squares slope of the log close over 50 bars", 50, "log return per bar", _SERIES),
     ("trend_strength_20", "share of the log close's variance that the 20-bar line explains; 0 where constant", 20, "share", _SERIES),
@@ -260,5 +260,5 @@ def levels(x, t, n, s, out):  # type: ignore[no-untyped-def]
         out[3] = c / lowest(x, L, t, 100) - 1.0
         out[7] = bars_since_highest(x, H, t, 100) / 100.0
         out[8] = bars_since_lowest(x, L, t, 100) / 100.0
-    if n >= 200:
-        out[9] = math.log(c / highest(x, C, t, 200))
+    if n >= 120:
+        out[9] = math.log(c / highest(x, C, t, 120))

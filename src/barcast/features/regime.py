@@ -1,6 +1,6 @@
 """B5: regimes by rules on the symbol's own past (no fitted model): volatility, trend, momentum, volume, stress.
 
-A regime is judged against ranks within the last 200 bars, so that a calm symbol has its own "high". Flags are 1 or 0.
+A regime is judged against ranks within the last 100 bars, so that a calm symbol has its own "high". Flags are 1 or 0.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ regime = Category("regime")
 _CYCLES = "Pagan and Sossounov, Journal of Applied Econometrics 18 (2003), by rule"
 _OWN = "rank rule over the symbol's own past"
 _STRESS = "after Whaley, Journal of Portfolio Management 35 (2009), from prices alone"
-_VOL = 220
+_VOL = 120
 
 
 @regime.group(
-    ("volatility_rank_200", "rank of the 20-bar volatility among its last 200 values", _VOL, "share", _OWN),
+    ("volatility_rank_100", "rank of the 20-bar volatility among its last 100 values", _VOL, "share", _OWN),
     ("volatility_regime_low", "1 where the volatility rank is below one third", _VOL, "flag", _OWN),
     ("volatility_regime_medium", "1 where the volatility rank is within the middle third", _VOL, "flag", _OWN),
     ("volatility_regime_high", "1 where the volatility rank is above two thirds", _VOL, "flag", _OWN),
     ("volatility_trend_20", "log of the 20-bar volatility by its value 20 bars ago, within +-3; 0 where constant", 41, "log ratio", _OWN),
     ("volatility_of_volatility_50", "deviation of the 20-bar volatility over 50 bars by its mean; 0 where constant", 70, "ratio", _OWN),
-    ("volatility_regime_age", "bars in the present volatility third, by 100, at most 2", _VOL, "share", _OWN),
+    ("volatility_regime_age", "bars in the present volatility third, by 100, at most 2", _VOL + 200, "share", _OWN),
     state=2,
 )  # fmt: skip
 def volatility_regime(x, t, n, s, out):  # type: ignore[no-untyped-def]
@@ -38,7 +38,7 @@ def volatility_regime(x, t, n, s, out):  # type: ignore[no-untyped-def]
         m = mean(x, VOL20, t, 50)
         out[5] = std(x, VOL20, t, 50) / m if m > TINY else 0.0
     if n >= _VOL:
-        r = rank(x, VOL20, t, 200)
+        r = rank(x, VOL20, t, 100)
         third = 0.0 if r < 1.0 / 3.0 else (2.0 if r > 2.0 / 3.0 else 1.0)
         age = min(s[1] + 1.0, 200.0) if s[0] == third else 1.0
         s[0], s[1] = third, age
@@ -176,7 +176,7 @@ def stress(x, t, n, s, out):  # type: ignore[no-untyped-def]
         fall = math.log(highest(x, C, t, 100) / x[C, t])
         out[0] = min(fall / (sd20 * 10.0), 10.0) if sd20 > TINY else 0.0
     if n >= _VOL:
-        vr, cr = rank(x, VOL20, t, 200), rank(x, C, t, 100)
+        vr, cr = rank(x, VOL20, t, 100), rank(x, C, t, 100)
         down = square = ups = 0.0
         for i in range(t - 19, t + 1):
             v = x[R, i]

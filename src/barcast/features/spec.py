@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# A young symbol (the sample's youngest has 196 bars) must still fill a window of 60 complete rows.
+WARMUP_BUDGET_BARS = 130
+
 Intervals = Literal["all", "intraday", "daily"]
 
 
@@ -21,8 +24,10 @@ class FeatureSpec:
         name: stable; a changed formula is a new name.
         category: one of ohlcv, technical, price_action, temporal, regime, cross_symbol, meta, user.
         formula: the formula in words; "bars" are bars of the workspace's interval.
-        lookback_bars: bars that must have been seen, this one included, before the value is given. For recursive
-            features it is the warm-up after which the beginning of history moves the value by less than 1e-6.
+        lookback_bars: bars that must have been seen, this one included, before the value is given; at most
+            `WARMUP_BUDGET_BARS`.
+        settles_bars: for recursive features, bars after which the beginning of history moves the value by less than
+            1e-6; equal to the look-back where a bounded window is all there is.
         unit: what the number is measured in.
         source: the book or paper of the formula.
         cross_symbol: whether other symbols' bars enter.
@@ -36,6 +41,7 @@ class FeatureSpec:
     lookback_bars: int
     unit: str
     source: str
+    settles_bars: int = 0
     cross_symbol: bool = False
     neutral: float | None = None
     flag: str | None = None
@@ -68,13 +74,17 @@ class Category:
         """Declare the features of a kernel `(x, t, n, s, out)`.
 
         Args:
-            features: (name, formula, lookback_bars, unit, source) for each value, in the order of `out`.
+            features: (name, formula, bars, unit, source) for each value, in the order of `out`. `bars` is the window, or
+                for recursive features the bars until they have settled; the look-back is that within the budget.
             state: how many float64 the kernel keeps between bars (zeros before the first bar).
             intervals: whether the features exist on all, on intraday or on daily bars only.
         """
 
         def decorate(kernel: Callable[..., None]) -> Callable[..., None]:
-            specs = tuple(FeatureSpec(name, self.name, words, look, unit, source) for name, words, look, unit, source in features)
+            specs = tuple(
+                FeatureSpec(name, self.name, words, min(bars, WARMUP_BUDGET_BARS), unit, source, bars)
+                for name, words, bars, unit, source in features
+            )
             self.groups.append(Group(specs, kernel, state, intervals))
             return kernel
 

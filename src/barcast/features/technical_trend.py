@@ -31,7 +31,7 @@ _WILDER = "Wilder, New Concepts in Technical Trading Systems (1978)"
     ("sma_ratio_10", "close by its simple average over 10 bars, less 1", 10, "ratio", _MURPHY),
     ("sma_ratio_20", "close by its simple average over 20 bars, less 1", 20, "ratio", _MURPHY),
     ("sma_ratio_50", "close by its simple average over 50 bars, less 1", 50, "ratio", _MURPHY),
-    ("sma_ratio_200", "close by its simple average over 200 bars, less 1", 200, "ratio", _MURPHY),
+    ("sma_ratio_100", "close by its simple average over 100 bars, less 1", 100, "ratio", _MURPHY),
     ("sma_cross_10_50", "simple average over 10 bars by that over 50, less 1", 50, "ratio", _MURPHY),
     ("wma_ratio_20", "close by its linearly weighted average over 20 bars, less 1", 20, "ratio", _MURPHY),
     ("trima_ratio_20", "close by its triangular average over 20 bars (mean over 11 of means over 10), less 1", 20, "ratio", _MURPHY),
@@ -80,8 +80,8 @@ def averages(x, t, n, s, out):  # type: ignore[no-untyped-def]
             weight = er * (2.0 / 3.0 - 2.0 / 31.0) + 2.0 / 31.0
             k += weight * weight * (x[C, i] - k)
         out[9] = c / k - 1.0
-    if n >= 200:
-        out[3] = c / mean(x, C, t, 200) - 1.0
+    if n >= 100:
+        out[3] = c / mean(x, C, t, 100) - 1.0
 
 
 @trend.group(

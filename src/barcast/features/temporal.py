@@ -77,7 +77,7 @@ def clock_specs(intraday: bool) -> tuple[FeatureSpec, ...]:
     """The features that need the clock only, in column order."""
     table = {**CLOCKS, **DATES} if intraday else DATES
     return tuple(
-        FeatureSpec(name, "temporal", words, 1, unit, source) for name, (words, unit, source) in table.items()
+        FeatureSpec(name, "temporal", words, 1, unit, source, 1) for name, (words, unit, source) in table.items()
     )
 
 

@@ -1,0 +1,275 @@
+"""The streaming engine: the bars of one close time in, one row per symbol out, equal to the batch engine's.
+
+It runs the same compiled kernels over the same memory. `warm` takes history as a table; `update` takes live bars. A bar
+older than the newest is refused or, where the configuration says so, replayed from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from barcast import intervals
+from barcast.config.features import FeaturesConfig
+from barcast.errors import DataError
+from barcast.features import state_file
+from barcast.features.batch import KEYS, check, frame
+from barcast.features.drive import drive_many
+from barcast.features.memory import CAPACITY, VALUES, Memory, fill, late_bars
+from barcast.features.plan import WINDOW_BARS, Plan, plan
+from barcast.features.series import SHARED
+from barcast.features.user import user_values
+
+
+class StreamEngine:
+    """Features of live bars.
+
+    Args:
+        interval: of the bars, such as "5m".
+        calendar: the bars' `Calendar`.
+        config: which features, and what to do with late bars.
+    """
+
+    def __init__(self, interval: str, calendar: Any, config: FeaturesConfig | None = None) -> None:
+        self.plan: Plan = plan(interval, config)
+        self.calendar = calendar
+        self.memory = Memory(self.plan, calendar)
+        self._step_us = intervals.seconds(interval) * 1_000_000
+        self._last_us = np.iinfo(np.int64).min // 2
+        self._first_created = 0
+        self._grid: int | None = None
+        self._log: list[pl.DataFrame] = []
+        self._checkpoints: list[tuple[int, Any]] = []
+
+    @property
+    def symbols(self) -> list[str]:
+        """Symbols seen so far."""
+        return list(self.memory.symbols)
+
+    def correlations(self) -> tuple[list[str], npt.NDArray[np.float64]]:
+        """Symbols in alphabetical order and their correlations at the last refresh (NaN where unknown)."""
+        return self.memory.cross.correlations()
+
+    def warm(self, adjusted_bars: pl.DataFrame) -> pl.DataFrame:
+        """Run a table of history, later than all bars before, and return its features as the batch engine would.
+
+        Raises:
+            DataError: bad values, or bars that are not later than the newest one seen.
+        """
+        bars = check(adjusted_bars)
+        if bars.height == 0:
+            return frame(bars, self.plan, np.empty((len(self.plan.specs) + 1, 0), dtype=np.float32))
+        times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
+        self._on_grid(times)
+        if times.min() <= self._last_us:
+            raise self._too_old(int(times.min()))
+        values = self.memory.run(bars, times)
+        newest = int(times.max())
+        self._last_us = newest
+        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
+        self._first_created = int(created[times == newest].min())
+        self._log, self._checkpoints = [], []
+        return frame(bars, self.plan, values)
+
+    def update(self, adjusted_bars: pl.DataFrame) -> pl.DataFrame:
+        """Take the bars of one close time and return their rows.
+
+        A second call with the same close time brings bars that missed the deadline: their symbols get rows, the rows
+        given before stay. With `late_bars: replay` an older or a corrected bar is worked in where it belongs and every
+        row from its time on is returned anew.
+
+        Args:
+            adjusted_bars: a bars frame whose rows have one event_timestamp.
+
+        Raises:
+            DataError: bad values, several times, another interval, or a bar from the past. The state is unharmed.
+        """
+        bars = check(adjusted_bars)
+        if bars.height == 0:
+            raise DataError("There is no bar in this update.", hint="Call update once per close time that has bars.")
+        times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
+        now = int(times[0])
+        if (times != now).any():
+            raise DataError(
+                f"An update holds the bars of one close time; these run from {bars['event_timestamp'].min()} to "
+                f"{bars['event_timestamp'].max()}.",
+                hint="Call update once per close time, or warm() for a table of history.",
+            )
+        self._on_grid(times)
+        known = [self.memory.slot.get(name) for name in bars["symbol"]]
+        repeated = any(k is not None and self.memory.arrays["newest"][k] >= now for k in known)
+        if now < self._last_us or repeated:
+            if self.plan.config.late_bars == "refuse":
+                raise self._too_old(now)
+            return self._replay(bars, now)
+        if self.plan.config.late_bars == "replay":
+            self._remember(bars)
+        return frame(bars, self.plan, self._take(bars, times))
+
+    def rescale(self, symbol: str, price_ratio: float, volume_ratio: float) -> None:
+        """A split: from now on bars of `symbol` come with the whole history's prices multiplied by `price_ratio`.
+
+        The remembered history stays as it is and new bars are brought to its scale; no feature depends on it.
+
+        Args:
+            price_ratio: adjusted price after by adjusted price before of the same old bar (0.25 for a 4:1 split).
+            volume_ratio: the same for volume (4.0 for a 4:1 split).
+
+        Raises:
+            DataError: an unknown symbol, or a ratio that is not a positive number.
+        """
+        if symbol not in self.memory.slot:
+            raise DataError(f"{symbol!r} has no bars in this stream.", hint="Nothing needs rescaling before its first bar.")
+        if not (np.isfinite(price_ratio) and np.isfinite(volume_ratio) and price_ratio > 0 and volume_ratio > 0):
+            raise DataError(f"Ratios {price_ratio} and {volume_ratio} came, positive numbers were expected.")
+        self.memory.arrays["basis"][self.memory.slot[symbol]] /= (price_ratio, volume_ratio)
+        self._log, self._checkpoints = [], []  # they hold bars of the old scale
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a file, whole or not at all."""
+        state_file.write(Path(path), self.memory, self.calendar.name, self._last_us, self._first_created)
+
+    def load(self, path: str | Path) -> None:
+        """Take the state from a file that `save` wrote for the same interval, calendar and features.
+
+        Raises:
+            DataError: damaged, or of other features. The present state is kept.
+        """
+        self.memory, self._last_us, self._first_created = state_file.read(Path(path), self.plan, self.calendar)
+        self._log, self._checkpoints = [], []
+
+    def _take(self, bars: pl.DataFrame, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Run checked bars of one new close time (or late ones of the present one)."""
+        p, memory = self.plan, self.memory
+        now = int(times[0])
+        memory.add(bars["symbol"].to_list())
+        m = memory.arrays
+        slots = np.array([memory.slot[name] for name in bars["symbol"]], dtype=np.int64)
+        data = np.vstack([bars[name].to_numpy() for name in VALUES])
+        buckets = memory.clock.buckets(times[:1])
+        clock = memory.clock.columns(times[:1]) if len(p.clock_columns) else None
+        for k, slot in enumerate(slots):
+            at = int(m["at"][slot]) + 1
+            if at == CAPACITY:
+                m["x"][slot, :, :WINDOW_BARS] = m["x"][slot, :, at - WINDOW_BARS : at]
+                at = WINDOW_BARS
+            m["at"][slot] = at
+            fill(m["x"][slot, :, at : at + 1], data[:, k : k + 1], times[:1], buckets, memory.annual, m["basis"][slot])
+        values = np.empty((len(p.specs) + 1, len(slots)), dtype=np.float32)
+        drive_many(
+            memory.kernels, p.state_at, p.value_at, p.column, p.lookback, m["x"], slots, m["at"], m["seen"], m["state"], values
+        )  # fmt: skip
+        m["seen"][slots] += 1
+        m["newest"][slots] = now
+        if clock is not None:
+            values[p.clock_columns] = clock
+        if len(p.cross_columns):
+            self._cross(bars, now, slots, values)
+        user_values(p, memory, slots, values)
+        self._last_us = now
+        return values
+
+    def _cross(self, bars: pl.DataFrame, now: int, slots: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:
+        p, memory = self.plan, self.memory
+        m = memory.arrays
+        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
+        first = int(created.min())
+        again = now == self._last_us
+        if again:
+            first = min(first, self._first_created)
+        self._first_created = first
+        late = late_bars(np.full(len(slots), now), created, p) if not again else np.ones(len(slots), dtype=bool)
+        fields = np.ascontiguousarray(m["x"][slots[:, None], np.array(SHARED), m["at"][slots][:, None]])
+        rank = np.empty(len(memory.symbols), dtype=np.int64)
+        rank[memory.cross.order] = np.arange(len(rank))
+        order = np.lexsort((rank[slots], np.where(late, created, 0), late))
+        prompt = order[~late[order]]
+        for rows in [prompt, *([k] for k in order[late[order]])]:
+            if len(rows):
+                index = np.asarray(rows, dtype=np.int64)
+                memory.cross.event(
+                    now, slots[index], fields[index], p.cross_columns, p.cross_lookback, m["seen"][slots[index]], values,
+                    index, bool(late[index[0]]),
+                )  # fmt: skip
+
+    def _on_grid(self, times: npt.NDArray[np.int64]) -> None:
+        """Intraday bars close a whole number of intervals apart, or where their session ends."""
+        if self._step_us >= 86_400_000_000 or not len(times):
+            return
+        clock = self.memory.clock
+        day = clock.day_of(times)
+        opened, closed = clock.table.opens_us[day], clock.table.closes_us[day]
+        off = ((times - opened) % self._step_us != 0) & (times != closed)
+        if off.any():
+            when = pl.Series([int(times[off][0])]).cast(pl.Datetime("us", "UTC"))[0]
+            raise DataError(
+                f"A bar closes at {when}, which is no close of {self.plan.interval} bars on {self.calendar.name}.",
+                hint="Feed bars of the workspace's interval, stamped at their close in UTC.",
+            )
+
+    def _too_old(self, when: int) -> DataError:
+        stamps = pl.Series([when, self._last_us]).cast(pl.Datetime("us", "UTC"))
+        return DataError(
+            f"A bar of {stamps[0]} came after the rows of {stamps[1]} were given.",
+            hint="Set features.late_bars to 'replay' to work it in, or drop it: the batch engine will have it.",
+        )
+
+    def _remember(self, bars: pl.DataFrame) -> None:
+        keep = self.plan.config.replay_bars
+        if not self._checkpoints or len(self._log) - self._checkpoints[-1][0] >= keep:
+            self._checkpoints.append((len(self._log), self._snapshot()))
+            if len(self._checkpoints) > 2:
+                drop = self._checkpoints[1][0]
+                self._log = self._log[drop:]
+                self._checkpoints = [(at - drop, snap) for at, snap in self._checkpoints[1:]]
+        self._log.append(bars)
+
+    def _snapshot(self) -> tuple[Any, ...]:
+        m = self.memory
+        return (
+            list(m.symbols), {k: v.copy() for k, v in m.arrays.items()}, list(m.cross.symbols),
+            {k: v.copy() for k, v in m.cross.arrays.items()}, m.cross.order.copy(), self._last_us, self._first_created,
+        )  # fmt: skip
+
+    def _restore(self, snap: tuple[Any, ...]) -> None:
+        m = self.memory
+        symbols, arrays, names, cross, order, self._last_us, self._first_created = copy.deepcopy(snap)
+        m.symbols, m.arrays = symbols, arrays
+        m.slot = {name: k for k, name in enumerate(symbols)}
+        m.cross.symbols, m.cross.arrays, m.cross.order = names, cross, order
+
+    def _replay(self, late: pl.DataFrame, now: int) -> pl.DataFrame:
+        """Work late or corrected bars in: back to the checkpoint before them, then forward through the logged bars."""
+        if not self._checkpoints or self._checkpoints[0][1][5] >= now:
+            raise self._too_old(now)
+        which = max(k for k, (_, snap) in enumerate(self._checkpoints) if snap[5] < now)
+        start, snap = self._checkpoints[which]
+        present = self._snapshot()
+        rest = pl.concat([*self._log[start:]])
+        keys = ["symbol", "event_timestamp"]
+        bars = pl.concat([rest.join(late, on=keys, how="anti"), late]).sort("event_timestamp", "symbol")
+        kept_log, kept_points = self._log, self._checkpoints
+        try:
+            self._restore(snap)
+            self._log, self._checkpoints = kept_log[:start], kept_points[: which + 1]
+            out = []
+            for part in bars.partition_by("event_timestamp", maintain_order=True):
+                part = part.sort("symbol")
+                times = part["event_timestamp"].dt.timestamp("us").to_numpy()
+                values = self._take(part, times)
+                self._log.append(part)
+                if times[0] >= now:
+                    out.append(frame(part, self.plan, values))
+        except Exception:
+            self._restore(present)
+            self._log, self._checkpoints = kept_log, kept_points
+            raise
+        return pl.concat(out).sort("symbol", "event_timestamp")
+
+
+__all__ = ["KEYS", "StreamEngine"]
