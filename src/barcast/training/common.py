@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from barcast import logs
 from barcast.datasets import Dataset
 from barcast.labels import Thresholds, fit_thresholds
 from barcast.models import calibration
 from barcast.splits import Fold
+from barcast.training.canaries import leaking_features
 from barcast.training.settings import Settings
 from barcast.training.targets import Targets
+
+log = logs.get("training")
 
 # Rows kept for similar historical windows, and for the distances that tell an unusual window.
 NEIGHBOURS = 2000
@@ -151,6 +155,14 @@ def fallback_arrays(fit: Any, selected: tuple[int, ...], num_features: int) -> d
         "return_coef": wide(fit.mean_return[0]),
         "return_intercept": np.array(fit.mean_return[1]),
     }
+
+
+def suspicious(dataset: Dataset, train: np.ndarray) -> list[str]:
+    """Names of features that look like the future (see canaries), told in the log too."""
+    found = leaking_features(dataset.take(train))
+    for name, correlation in found:
+        log.warning("a feature looks like the future", feature=name, rank_correlation=round(correlation, 3))
+    return [name for name, _ in found]
 
 
 def facts_of(targets: Targets, fold: Fold, constant: tuple[str, ...]) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def train_universal(
             thresholds,
             {
                 **common.facts_of(targets, fold, constant),
+                "suspicious_features": common.suspicious(dataset, fold.train),
                 **curves(history),
                 "calibration": calibrated,
                 "parameters": int(network.count_params()),
