@@ -85,7 +85,9 @@ def _patch(objects: list[Manifest], patch: dict[str, Any]) -> None:
             for part in parents:
                 at = at[int(part) if isinstance(at, list) else part]
             if operation["op"] == "replace" and last not in at:
-                raise ValueError(f"{manifest['metadata']['name']}: nothing to replace at {operation['path']}.")
+                raise ValueError(
+                    f"{manifest['metadata']['name']}: nothing to replace at {operation['path']}."
+                )
             at[last] = copy.deepcopy(operation["value"])
 
 

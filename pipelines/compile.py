@@ -1,6 +1,6 @@
 """Compile every pipeline to the YAML that the package carries; `--check` only compares.
 
-    python -m pipelines.compile [--check]
+python -m pipelines.compile [--check]
 """
 
 from __future__ import annotations

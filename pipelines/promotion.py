@@ -10,7 +10,9 @@ from components.canary.component import canary
 from components.promote.component import promote
 
 
-@dsl.pipeline(name="barcast-promotion", description="Put approved versions live and ask them for a prediction.")
+@dsl.pipeline(
+    name="barcast-promotion", description="Put approved versions live and ask them for a prediction."
+)
 def promotion(config: str, run_id: str, plan: str):
     """Promote, then ask.
 

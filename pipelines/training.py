@@ -84,6 +84,8 @@ def training(config: str, run_id: str):
                 config=config,
                 run_id=run_id,
                 candidates=versions.output,
+                bars=bars.outputs["bars"],
+                dataset=dataset.outputs["dataset"],
                 predictions=judged.outputs["predictions"],
             ),
             side_effects=True,

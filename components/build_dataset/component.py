@@ -1,6 +1,5 @@
 """Labels joined point in time with features from Feast; splits; the batches of symbols to train."""
 
-from typing import List  # kfp reads the annotation
 
 from kfp import dsl
 
@@ -14,7 +13,7 @@ def build_dataset(
     bars: dsl.Input[dsl.Dataset],
     service: str,
     dataset: dsl.Output[dsl.Dataset],
-) -> List[str]:
+) -> list[str]:
     """Make the training set.
 
     Args:

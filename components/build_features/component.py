@@ -6,9 +6,7 @@ from components.step import step
 
 
 @step
-def build_features(
-    config: str, run_id: str, bars: dsl.Input[dsl.Dataset], features: dsl.Output[dsl.Dataset]
-):
+def build_features(config: str, run_id: str, bars: dsl.Input[dsl.Dataset], features: dsl.Output[dsl.Dataset]):
     """Compute every feature of the generation.
 
     Args:

@@ -1,6 +1,5 @@
 """Every candidate, every present champion and the baselines on the same held-out rows; the report."""
 
-from typing import List  # kfp reads the annotation
 
 from kfp import dsl
 
@@ -15,7 +14,7 @@ def evaluate(
     dataset: dsl.Input[dsl.Dataset],
     linear: dsl.Input[dsl.Model],
     universal: dsl.Input[dsl.Model],
-    symbols: dsl.Input[List[dsl.Model]],
+    symbols: dsl.Input[list[dsl.Model]],
     predictions: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],

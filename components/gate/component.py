@@ -1,6 +1,6 @@
 """Champion against challenger: each candidate is compared with whatever answers for its symbol now."""
 
-from typing import NamedTuple
+from typing import NamedTuple  # kfp reads the annotation
 
 from kfp import dsl
 
@@ -9,7 +9,13 @@ from components.step import step
 
 @step
 def gate(
-    config: str, run_id: str, candidates: str, predictions: dsl.Input[dsl.Dataset]
+    config: str,
+    run_id: str,
+    candidates: str,
+    bars: dsl.Input[dsl.Dataset],
+    dataset: dsl.Input[dsl.Dataset],
+    predictions: dsl.Input[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Gate", [("decision", str), ("plan", str)]):
     """Judge every candidate and set the challengers.
 
@@ -17,7 +23,10 @@ def gate(
         config: the run's configuration as JSON.
         run_id: the run's name.
         candidates: the versions from `register`.
+        bars: the snapshot from `ingest`.
+        dataset: the folder from `build_dataset`.
         predictions: the per-row results from `evaluate`.
+        report: the evaluation report with the verdicts in it.
 
     Returns:
         decision: `promote` when the configuration approves by itself and somebody won, else `wait` or `keep`.
@@ -28,4 +37,6 @@ def gate(
     from barcast import steps
 
     gate_outputs = NamedTuple("Gate", [("decision", str), ("plan", str)])
-    return gate_outputs(*steps.gate(config, run_id, candidates, predictions.path))
+    return gate_outputs(
+        *steps.gate(config, run_id, candidates, bars.path, dataset.path, predictions.path, report.path)
+    )

@@ -1,6 +1,5 @@
 """Each candidate becomes a version in the registry, with everything needed to make it again."""
 
-from typing import List  # kfp reads the annotation
 
 from kfp import dsl
 
@@ -14,7 +13,7 @@ def register(
     bars: dsl.Input[dsl.Dataset],
     linear: dsl.Input[dsl.Model],
     universal: dsl.Input[dsl.Model],
-    symbols: dsl.Input[List[dsl.Model]],
+    symbols: dsl.Input[list[dsl.Model]],
     predictions: dsl.Input[dsl.Dataset],
     report: dsl.Input[dsl.HTML],
 ) -> str:

@@ -21,9 +21,7 @@ def slug(symbol: str) -> str:
         raise ConfigError("A symbol is empty.", hint="Give every series a name, such as 'AAPL'.")
     if symbol == UNIVERSAL:
         return f"_{ord(symbol[0]):02x}{symbol[1:]}"
-    return "".join(
-        chr(byte) if chr(byte) in _PLAIN else f"_{byte:02x}" for byte in symbol.encode()
-    )
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"_{byte:02x}" for byte in symbol.encode())
 
 
 def unslug(text: str) -> str:
@@ -33,7 +31,9 @@ def unslug(text: str) -> str:
         ConfigError: `text` was not written by `slug`.
     """
     if not re.fullmatch(r"(?:[A-Za-z0-9-]|_[0-9a-f]{2})+", text):
-        raise ConfigError(f"{text!r} is not a symbol's file name.", hint="Use names.slug(symbol) to make one.")
+        raise ConfigError(
+            f"{text!r} is not a symbol's file name.", hint="Use names.slug(symbol) to make one."
+        )
     raw = re.sub(r"_([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), text)
     return raw.encode("latin-1").decode()
 

@@ -150,7 +150,9 @@ def test_mounted_volumes_config_maps_and_claims_exist(manifests: list[dict[str, 
         volumes = {v["name"]: v for v in pod.get("volumes", [])}
         for volume in volumes.values():
             assert volume.get("configMap", {"name": None})["name"] in {None, *maps}, name
-            assert volume.get("persistentVolumeClaim", {"claimName": None})["claimName"] in {None, *claims}, name
+            assert volume.get("persistentVolumeClaim", {"claimName": None})["claimName"] in {None, *claims}, (
+                name
+            )
         own = templates.get(name.partition("/")[2], set())
         for container in pod["containers"]:
             assert {m["name"] for m in container.get("volumeMounts", [])} <= set(volumes) | own, name

@@ -50,7 +50,10 @@ def _filtered(objects: list[Any], query: dict[str, list[str]]) -> list[Any]:
     if "filter" not in query:
         return objects
     for predicate in json.loads(query["filter"][0])["predicates"]:
-        key, value = predicate["key"], predicate["stringValue"] if "stringValue" in predicate else predicate["string_value"]
+        key, value = (
+            predicate["key"],
+            predicate["stringValue"] if "stringValue" in predicate else predicate["string_value"],
+        )
         objects = [o for o in objects if value in (getattr(o, key, None), getattr(o, "display_name", None))]
     return objects
 
@@ -135,16 +138,23 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                 reference = body["pipeline_version_reference"]
                 if reference["pipeline_version_id"] not in state.versions:
                     raise _Refused(404, "pipeline version not found")
-                inputs = state.specs[reference["pipeline_version_id"]]["root"]["inputDefinitions"]["parameters"]
+                inputs = state.specs[reference["pipeline_version_id"]]["root"]["inputDefinitions"][
+                    "parameters"
+                ]
                 missing = [
-                    n for n, d in inputs.items()
+                    n
+                    for n, d in inputs.items()
                     if n not in body["runtime_config"]["parameters"] and not d.get("isOptional")
                 ]
                 if missing:
                     raise _Refused(400, f"missing parameters {missing}")
                 made = api.V2beta1Run(
-                    run_id=str(uuid.uuid4()), display_name=body["display_name"], state="PENDING", created_at=now,
-                    experiment_id=body.get("experiment_id"), runtime_config=body["runtime_config"],
+                    run_id=str(uuid.uuid4()),
+                    display_name=body["display_name"],
+                    state="PENDING",
+                    created_at=now,
+                    experiment_id=body.get("experiment_id"),
+                    runtime_config=body["runtime_config"],
                     pipeline_version_reference=reference,
                 )
                 state.runs[made.run_id] = made
@@ -155,7 +165,8 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
             if path == "/recurringruns":
                 body = json.loads(self._body())
                 made = api.V2beta1RecurringRun(
-                    recurring_run_id=str(uuid.uuid4()), status="ENABLED",
+                    recurring_run_id=str(uuid.uuid4()),
+                    status="ENABLED",
                     **{k: v for k, v in body.items() if k in api.V2beta1RecurringRun.openapi_types},
                 )
                 state.recurring[made.recurring_run_id] = made

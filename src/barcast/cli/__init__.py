@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Bars to an approved model that answers, on this machine."),
     "submit": ("submit", "submit", "The same pipeline on Kubeflow Pipelines."),
     "ingest": ("ingest", "ingest", "Bring bars into the table."),
+    "bars": ("ingest", "app", "What the table of bars holds; the live feed."),
     "features": ("features", "app", "List or compute features."),
     "train": ("train", "train", "Train one symbol's own model."),
     "tune": ("train", "tune", "Search hyper-parameters."),
@@ -91,7 +92,9 @@ def _start(
         str, typer.Option(envvar="BARCAST_LOG", help="How much to log: debug, info, warning or error.")
     ] = "warning",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+    ] = False,
 ) -> None:
     """From price bars of many symbols to served, explained and governed predictions."""
     from barcast import logs

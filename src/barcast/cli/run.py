@@ -8,16 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from barcast.cli._options import base_folder, current, remember
+from barcast.cli._options import base_folder, remember
 from barcast.config import Config, load
 from barcast.errors import ConfigError
 
 
 def run(
-    path: Annotated[Path | None, typer.Argument(help="Configuration file; none means the packaged sample.")] = None,
-    bars: Annotated[Path | None, typer.Option(help="Folder of Parquet or CSV files to take the bars from.")] = None,
-    interval: Annotated[str | None, typer.Option(help="Length of a bar, e.g. 5m; overrides the file.")] = None,
-    workspace: Annotated[str | None, typer.Option(help="Workspace to keep the results in; overrides the file.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="Configuration file; none means the packaged sample.")
+    ] = None,
+    bars: Annotated[
+        Path | None, typer.Option(help="Folder of Parquet or CSV files to take the bars from.")
+    ] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Length of a bar, e.g. 5m; overrides the file.")
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option(help="Workspace to keep the results in; overrides the file.")
+    ] = None,
 ) -> None:
     """Bars to an approved model that answers over gRPC, with the report and the predictions."""
     config = _configuration(path, bars, interval, workspace)
@@ -30,7 +38,9 @@ def init(
     workspace: Annotated[str, typer.Argument(help="Name of the new workspace.")],
     bars: Annotated[Path, typer.Option(help="Folder of Parquet or CSV files.")],
     interval: Annotated[str, typer.Option(help="Length of a bar, e.g. 5m, 1h, 1d.")],
-    output: Annotated[Path | None, typer.Option(help="File to write; by default WORKSPACE.yaml here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; by default WORKSPACE.yaml here.")
+    ] = None,
 ) -> None:
     """Look at your bars and write a configuration for them."""
     import yaml
@@ -39,16 +49,22 @@ def init(
 
     target = output or Path(f"{workspace}.yaml")
     if target.exists():
-        raise ConfigError(f"{target} exists already.", hint="Choose another name with --output, or remove it.")
+        raise ConfigError(
+            f"{target} exists already.", hint="Choose another name with --output, or remove it."
+        )
     config = _configuration(None, bars, interval, workspace)
-    symbols = open_source(config.source, interval=config.interval, calendar=config.universe.calendar).symbols()
+    symbols = open_source(
+        config.source, interval=config.interval, calendar=config.universe.calendar
+    ).symbols()
     changed = config.model_dump(mode="json", exclude_unset=True, exclude={"storage"})
     target.write_text(yaml.safe_dump(changed, sort_keys=False))
     print(f"Found {len(symbols)} symbols: {', '.join(symbols[:8])}{' …' if len(symbols) > 8 else ''}")
     print(f"Wrote {target}. Next: barcast run {target}")
 
 
-def _configuration(path: Path | None, bars: Path | None, interval: str | None, workspace: str | None) -> Config:
+def _configuration(
+    path: Path | None, bars: Path | None, interval: str | None, workspace: str | None
+) -> Config:
     overrides: dict[str, Any] = {}
     if interval:
         overrides["interval"] = interval
@@ -67,7 +83,10 @@ def _configuration(path: Path | None, bars: Path | None, interval: str | None, w
     source = {
         **config.source.model_dump(mode="json", exclude_unset=True),
         "kind": "files",
-        "files": {**config.source.files.model_dump(mode="json", exclude_unset=True), "path": str(bars.absolute())},
+        "files": {
+            **config.source.files.model_dump(mode="json", exclude_unset=True),
+            "path": str(bars.absolute()),
+        },
     }
     if path is None:
         overrides["universe"] = {"calendar": "24/7"}
@@ -92,7 +111,10 @@ def run_watched(config: Config, pipeline: str, **arguments: Any) -> str:
                 notes[event.step] = event.text
                 status.update(f"{event.step}: {event.text}")
             elif event.event == "done":
-                console.print(f"  {event.step:18} {event.more['seconds']:6.1f} s  {notes.get(event.step, '')}", soft_wrap=True)
+                console.print(
+                    f"  {event.step:18} {event.more['seconds']:6.1f} s  {notes.get(event.step, '')}",
+                    soft_wrap=True,
+                )
             else:
                 console.print(f"  {event.step:18} failed", soft_wrap=True)
     return run_id
@@ -115,7 +137,8 @@ def show_results(config: Config, run_id: str) -> None:
     """The verdicts, the table of predictions, where the report lies, and what to type next."""
     import json
 
-    from barcast.cli._tables import predictions_table
+    from barcast.cli._prediction_table import show
+    from barcast.serving import Prediction
 
     folder = config.open_workspace().runs / run_id
     verdicts = json.loads((folder / "verdicts.json").read_text())
@@ -125,8 +148,10 @@ def show_results(config: Config, run_id: str) -> None:
     answers = folder / "answers.json"
     if answers.exists():
         print("\nPredictions")
-        predictions_table(json.loads(answers.read_text()))
-    waiting = [item["symbol"] for item in verdicts if item["outcome"] in ("promote", "hold") and not item.get("live")]
+        show([Prediction.model_validate(answer) for answer in json.loads(answers.read_text())])
+    waiting = [
+        item["symbol"] for item in verdicts if item["outcome"] in ("promote", "hold") and not item.get("live")
+    ]
     print(f"\nReport: {folder / 'report.html'}")
     print("Next:")
     if waiting:

@@ -11,7 +11,9 @@ from barcast.errors import ServingError
 
 
 def serve(
-    port: Annotated[int | None, typer.Option(help="gRPC port; by default that of `serving.endpoint`.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="gRPC port; by default that of `serving.endpoint`.")
+    ] = None,
     rest_port: Annotated[int, typer.Option(help="REST port; 0 leaves REST off.")] = 0,
     config: ConfigOption = None,
 ) -> None:

@@ -9,9 +9,13 @@ import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 
-HostOption = Annotated[str, typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API, e.g. http://localhost:8080.")]
+HostOption = Annotated[
+    str, typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API, e.g. http://localhost:8080.")
+]
 NamespaceOption = Annotated[str, typer.Option("--namespace", help="Kubernetes namespace of the runs.")]
-TokenOption = Annotated[str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if the API asks for one.")]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if the API asks for one.")
+]
 
 
 def submit(
@@ -41,4 +45,6 @@ def submit(
     if json_output:
         print_json({"run_id": cluster_run, "name": run_id, "host": host, "config_hash": settings.hash})
     else:
-        print(f"Submitted {run_id} as run {cluster_run}.\nWatch it at {host.rstrip('/')}/#/runs/details/{cluster_run}")
+        print(
+            f"Submitted {run_id} as run {cluster_run}.\nWatch it at {host.rstrip('/')}/#/runs/details/{cluster_run}"
+        )

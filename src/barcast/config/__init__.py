@@ -21,6 +21,7 @@ from barcast.config.decisions import DecisionsConfig
 from barcast.config.evaluation import CostsConfig, EvaluationConfig, GateConfig
 from barcast.config.feast import FeastConfig
 from barcast.config.features import FeaturesConfig
+from barcast.config.model_server import ModelServer
 from barcast.config.models import LabelsConfig, ModelConfig, SplitsConfig, TrainingConfig
 from barcast.config.registry import RegistryConfig
 from barcast.config.serving import GatewayConfig, ServingConfig
@@ -39,11 +40,15 @@ class StorageConfig(Section):
 class Config(Section):
     """Everything a run needs to know."""
 
-    workspace: str = Field("daily", description="Name of the workspace; also the Feast project and model prefix.")
+    workspace: str = Field(
+        "daily", description="Name of the workspace; also the Feast project and model prefix."
+    )
     interval: str = Field("1d", description="Length of a bar, e.g. 1m, 5m, 1h, 1d.")
     horizon_bars: int = Field(5, ge=1, description="How far ahead a label looks, in bars.")
     lookback_bars: int = Field(60, ge=2, description="Bars in the window that the network sees.")
-    generation: str = Field("direction_v1", description="Name of the FeatureService of this model generation.")
+    generation: str = Field(
+        "direction_v1", description="Name of the FeatureService of this model generation."
+    )
     seed: int = Field(7, ge=0, description="Seed of training and sampling.")
     approval: Literal["automatic", "manual"] = Field(
         "automatic", description="Whether a gate's `promote` goes live at once or waits for a person."
@@ -63,6 +68,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
+    model_server: ModelServer = ModelServer()
     gateway: GatewayConfig = GatewayConfig()
     decisions: DecisionsConfig = DecisionsConfig()
 
@@ -100,7 +106,9 @@ def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise ConfigError(f"{path} cannot be read as YAML: {error}", hint="Correct the file.") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds {type(raw).__name__}, not settings.", hint="Write `key: value` lines.")
+        raise ConfigError(
+            f"{path} holds {type(raw).__name__}, not settings.", hint="Write `key: value` lines."
+        )
     if root is not None:
         raw["storage"] = {**(raw.get("storage") or {}), "root": str(Path(root).absolute())}
     raw.update(overrides)

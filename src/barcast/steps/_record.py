@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -71,13 +70,6 @@ def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str
 
     call.__doc__ = function.__doc__
     return call
-
-
-def preload(*modules: str) -> None:
-    """Import slow libraries in the background while the step reads its input."""
-    pool = ThreadPoolExecutor(1)
-    pool.submit(lambda: [__import__(name) for name in modules])
-    pool.shutdown(wait=False)
 
 
 def _process_seconds() -> float:

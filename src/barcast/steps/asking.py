@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from barcast.config import Config
-from barcast.errors import RegistryError, ServingError
+from barcast.errors import ServingError
 from barcast.registry import Ask, Registry
+from barcast.registry.asking import listens
 from barcast.registry.fingerprint import check, load
 from barcast.serving import ModelClient
 from barcast.steps._record import Run
@@ -29,27 +29,12 @@ def ask_with(client: ModelClient) -> Ask:
     return ask
 
 
-def running_server(config: Config) -> ModelClient | None:
-    """The configured model server, or None where nothing answers at its address."""
-    client = ModelClient(config.serving.endpoint, deadline_seconds=2.0, retries=0)
-    try:
-        client.versions(f"{config.workspace}.", deadline_seconds=1.0)
-    except ServingError as error:
-        if getattr(error, "absent", False):  # it answers, and knows no such model
-            return client
-        client.close()
-        return None
-    return client
-
-
 @contextmanager
 def live_server(run: Run) -> Iterator[str]:
     """Address of a server for all that is live: the configured one, or one that ends with the context."""
     from barcast.serving.model_server import start
 
-    configured = running_server(run.config)
-    if configured is not None:
-        configured.close()
+    if listens(run.config.serving.endpoint):
         yield run.config.serving.endpoint
         return
     with start(model_config_file=run.workspace.models / "models.config", port=0) as server:
@@ -110,7 +95,7 @@ def answers(config: Config, endpoint: str) -> list[dict[str, Any]]:
     from barcast.serving import open_predictor
 
     with open_predictor(config, config.open_workspace(), endpoint) as predictor:
-        found = [answer.to_json() for answer in predictor.predict()]
+        found = [answer.model_dump(mode="json") for answer in predictor.predict()]
     if not any(answer.get("model_version") for answer in found):
         reasons = sorted({str(a.get("reason") or a.get("fallback") or "no reason given") for a in found})
         raise ServingError(
@@ -118,15 +103,3 @@ def answers(config: Config, endpoint: str) -> list[dict[str, Any]]:
             hint="Look at the model server's log and `barcast status`.",
         )
     return found
-
-
-def models_folder(registry: Registry, run: Run, word: str, version: int) -> Path:
-    """Files of a registered version: the served copy where it is here, else fetched from the registry."""
-    name = registry.model_name(word)
-    served = run.workspace.models / name / str(version)
-    if served.is_dir():
-        return served
-    try:
-        return Path(registry.tracking.fetch(name, version, "model", run.folder / "fetched" / name))
-    except OSError as error:
-        raise RegistryError(f"{name} version {version} cannot be fetched: {error}") from error

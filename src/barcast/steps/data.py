@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from barcast import clock
-from barcast.steps._record import Run, preload, step
+from barcast.steps._record import Run, step
 
 
 @step
@@ -31,7 +31,7 @@ def ingest(run: Run, bars_path: str) -> dict[str, Any]:
         "symbols": ",".join(snapshot["symbol"].unique().sort()),
         "first": snapshot["event_timestamp"].min().isoformat(),  # type: ignore[union-attr]
         "last": snapshot["event_timestamp"].max().isoformat(),  # type: ignore[union-attr]
-        "universe": report.notice,
+        "notice": report.notice,
     }
     run.note(
         f"{snapshot.height:,} bars of {snapshot['symbol'].n_unique()} symbols, {report.added:,} new, "
@@ -47,7 +47,6 @@ def validate_bars(run: Run, bars_path: str, report_path: str) -> None:
     Raises:
         QualityError: a critical expectation failed.
     """
-    preload("great_expectations")
     from barcast.bars.quality import validate_bars as judge
     from barcast.bars.universe import open_universe
 
@@ -91,7 +90,6 @@ def validate_features(run: Run, features_path: str, report_path: str) -> None:
     Raises:
         QualityError: a critical expectation failed.
     """
-    preload("great_expectations")
     from barcast.bars.quality import validate_features as judge
     from barcast.features import feature_names
 
@@ -106,4 +104,6 @@ def _keep(run: Run, report: Any, report_path: str, name: str) -> None:
     (run.folder / name).write_text(page)
     report.raise_if_critical()
     warnings = len(report.warnings)
-    run.note(f"{len(report.results)} expectations" + (f", {warnings} warnings: see {name}" if warnings else " met"))
+    run.note(
+        f"{len(report.results)} expectations" + (f", {warnings} warnings: see {name}" if warnings else " met")
+    )

@@ -12,7 +12,7 @@ import polars as pl
 
 from barcast import names
 from barcast.steps import candidates
-from barcast.steps._record import Run, preload, step
+from barcast.steps._record import Run, step
 
 
 @step
@@ -30,7 +30,6 @@ def register(
     Returns:
         JSON list of {word, version}.
     """
-    preload("mlflow")
     from barcast.registry import Registry, VersionMetadata
 
     registry = Registry(run.workspace, run.config)
@@ -67,8 +66,10 @@ def register(
 
 
 @step
-def gate(run: Run, versions: str, predictions: str) -> tuple[str, str]:
-    """Each candidate against whatever answers for its symbol now; winners become challengers.
+def gate(
+    run: Run, versions: str, bars: str, dataset_path: str, predictions: str, report: str
+) -> tuple[str, str]:
+    """Each candidate against whatever answers for its symbol now; winners become challengers; the whole report.
 
     Returns:
         The decision (`promote`, `wait` or `keep`) and the plan: a JSON list of {word, version}.
@@ -81,7 +82,7 @@ def gate(run: Run, versions: str, predictions: str) -> tuple[str, str]:
     seen = datetime.fromisoformat(summary["seen_until"])
     checks = _infrastructure(run, registry, versions)
     winners: dict[str, Scored] = {}
-    verdicts, plan = [], []
+    verdicts, plan, judged = [], [], []
     for item in json.loads(versions):
         word, version = item["word"], int(item["version"])
         mine = Scored(word, pl.read_parquet(candidates.results_file(predictions, word)), seen)
@@ -95,6 +96,7 @@ def gate(run: Run, versions: str, predictions: str) -> tuple[str, str]:
             horizon_bars=run.config.horizon_bars,
             checks=[checks[word]],
         )
+        judged.append(verdict)
         registry.judge(word, version, verdict)
         if verdict.outcome == "promote":
             winners[word] = mine
@@ -108,14 +110,36 @@ def gate(run: Run, versions: str, predictions: str) -> tuple[str, str]:
             plan.append({"word": word, "version": version})
         verdicts.append(
             {"symbol": word, "name": registry.model_name(word), "version": version, "live": live}
-            | {"outcome": verdict.outcome, "reasons": list(verdict.reasons), "numbers": verdict.to_dict()["numbers"]}
+            | {
+                "outcome": verdict.outcome,
+                "reasons": list(verdict.reasons),
+                "numbers": verdict.to_dict()["numbers"],
+            }
         )
         run.note(f"{word}: {verdict.outcome}")
     (run.folder / "verdicts.json").write_text(json.dumps(verdicts, indent=2))
+    _report(run, bars, dataset_path, predictions, report, judged)
     counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
     run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
     waiting = counts["hold"] + (counts["promote"] if run.config.approval == "manual" else 0)
     return ("promote" if plan else "wait" if waiting else "keep"), json.dumps(plan)
+
+
+def _report(
+    run: Run, bars: str, dataset_path: str, predictions: str, report: str, verdicts: Sequence[Any]
+) -> None:
+    from barcast import datasets, splits
+    from barcast.evaluation import report as page
+    from barcast.steps import measuring
+
+    dataset = datasets.load(Path(dataset_path))
+    fold = splits.holdout(dataset.rows, run.config.splits)
+    evaluation = measuring.measure(run, bars, dataset, fold, Path(predictions))
+    context = measuring.context(run, dataset, fold, verdicts)
+    html = page.render(evaluation, context)
+    Path(report).write_text(html)
+    (run.folder / "report.html").write_text(html)
+    (run.folder / "report.md").write_text(page.markdown(evaluation, context))
 
 
 def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, Any], seen: datetime) -> Any:
@@ -172,7 +196,9 @@ def _infrastructure(run: Run, registry: Any, versions: str) -> dict[str, Any]:
         for item in json.loads(versions):
             try:
                 worst = confirm(item["word"], int(item["version"]))
-                detail = f"A model server loaded it and answered as in process (largest difference {worst:.2g})."
+                detail = (
+                    f"A model server loaded it and answered as in process (largest difference {worst:.2g})."
+                )
                 checks[item["word"]] = Check("infrastructure", True, detail)
             except BarcastError as error:
                 checks[item["word"]] = Check("infrastructure", False, str(error), "keep")
@@ -186,12 +212,15 @@ def promote(run: Run, plan: str) -> str:
     Returns:
         The plan, for the canary.
     """
-    preload("mlflow")
     from barcast.registry import Registry
+    from barcast.registry.asking import server
 
     registry = Registry(run.workspace, run.config)
-    for item in json.loads(plan):
-        registry.promote(item["word"], int(item["version"]))
-        run.note(f"{item['word']} v{item['version']}")
+    with server(
+        run.config.serving.endpoint
+    ) as ask:  # with a server running, it must answer before it takes over
+        for item in json.loads(plan):
+            registry.promote(item["word"], int(item["version"]), ask=ask)
+            run.note(f"{item['word']} v{item['version']}")
     run.note(", ".join(f"{item['word']} v{item['version']}" for item in json.loads(plan)))
     return plan

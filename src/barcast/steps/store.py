@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from barcast.steps._record import Run, preload, step
+from barcast.steps._record import Run, step
 
 
 @step
@@ -18,7 +18,6 @@ def materialize(run: Run, features_path: str) -> str:
     Returns:
         The name of the FeatureService.
     """
-    preload("feast")
     from barcast.adapters.feast import FeatureStore
 
     store = FeatureStore(run.workspace, run.config)
@@ -39,7 +38,6 @@ def build_dataset(
     Returns:
         JSON lists of symbols that have enough rows for a model of their own.
     """
-    preload("feast")
     from barcast import datasets, labels
     from barcast.adapters.feast import FeatureStore
     from barcast.bars import Calendar, adjusted
@@ -53,7 +51,9 @@ def build_dataset(
         bars["event_timestamp"].max(),  # type: ignore[arg-type]
         config.interval,
     )
-    outcomes = labels.make(bars, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected)
+    outcomes = labels.make(
+        bars, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected
+    )
     features = FeatureStore(run.workspace, config).training_rows(bars.select("symbol", "event_timestamp"))
     dataset = datasets.build(
         features,
@@ -67,7 +67,9 @@ def build_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     datasets.save(dataset, folder)
     counts = labels.counts(outcomes)
-    metadata.update({"rows": len(dataset), "service": service, **{f"labels_{k}": v for k, v in counts.items()}})
+    metadata.update(
+        {"rows": len(dataset), "service": service, **{f"labels_{k}": v for k, v in counts.items()}}
+    )
     metadata.update({f"dropped_{k}": v for k, v in dataset.dropped.items()})
     enough = [s for s in dataset.symbols if len(dataset.of_symbol(s)) >= config.training.min_symbol_rows]
     size = config.training.symbols_per_step

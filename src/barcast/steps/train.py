@@ -20,13 +20,31 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
 
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
-    linear = training.train_linear(dataset, fold, run.config)
-    linear.export(Path(linear_path))
-    network = training.train_universal(dataset, fold, run.config, run.folder / "universal", progress=run.note)
+    run.note("linear baseline")
+    training.train_linear(dataset, fold, run.config, run.folder / "linear").export(Path(linear_path))
+    network = training.train_universal(
+        dataset,
+        fold,
+        run.config,
+        run.folder / "universal",
+        on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
+    )
     network.export(Path(universal_path))
-    figures = network.summary()
-    run.note(", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+    figures = {k: float(v) for k, v in network.info.facts.items() if isinstance(v, int | float)}
+    run.note(f"{len(fold.train):,} training rows, {_parameters(network):,} parameters, {_figures(figures)}")
     return figures
+
+
+def _epoch(epoch: int, figures: dict[str, float]) -> str:
+    return f"epoch {epoch}: {_figures(figures)}"
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in list(figures.items())[:4])
+
+
+def _parameters(model: Any) -> int:
+    return int(model.network.count_params())
 
 
 @step
@@ -42,12 +60,14 @@ def train_symbols(
 
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
-    parent = training.TrainedModel.load(run.folder / "universal")
+    parent = training.TrainedModel.load(Path(universal_path))
     trained, failed = [], {}
     for symbol in json.loads(batch):
         run.note(symbol)
         try:
-            model = training.train_symbol(parent, dataset, symbol, fold, run.config, run.folder / names.slug(symbol))
+            model = training.train_symbol(
+                parent, dataset, symbol, fold, run.config, run.folder / names.slug(symbol)
+            )
         except Exception as error:  # the others go on; the report names this one
             failed[symbol] = f"{type(error).__name__}: {error}"
             continue

@@ -1,0 +1,110 @@
+"""Measuring scored models: the same call for the step that evaluates and the one that adds the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from barcast import names
+from barcast.steps._record import Run
+
+if TYPE_CHECKING:
+    from barcast.config import Config
+    from barcast.datasets import Dataset
+    from barcast.evaluation.evaluate import Evaluation
+    from barcast.evaluation.gate import Verdict
+    from barcast.evaluation.report import Context
+    from barcast.splits import Fold
+
+OWN = "own models"
+
+
+def measure(run: Run, bars_path: str, dataset: Dataset, fold: Fold, predictions: Path) -> Evaluation:
+    """Figures of all models whose results lie in `predictions`; the universal network is the candidate.
+
+    Symbols' own models appear together as "own models": each symbol answered by its own where it has one, by the
+    universal model where not, which is what serving would answer.
+    """
+    from barcast import labels
+    from barcast.bars import Calendar, adjusted
+    from barcast.evaluation.evaluate import evaluate
+
+    config = run.config
+    frames = {f.stem: pl.read_parquet(f) for f in sorted(predictions.glob("*.parquet"))}
+    whole = {names.UNIVERSAL: frames[f"candidate-{names.UNIVERSAL}"]}
+    own = {
+        stem.removeprefix("candidate-"): frame
+        for stem, frame in frames.items()
+        if stem.startswith("candidate-")
+        and stem.removeprefix("candidate-") not in (names.UNIVERSAL, names.LINEAR)
+    }
+    if own:
+        answered = pl.concat(own.values())
+        rest = whole[names.UNIVERSAL].filter(~pl.col("symbol").is_in(answered["symbol"].unique().implode()))
+        whole[OWN] = pl.concat([answered, rest]).with_columns(model=pl.lit(OWN))
+    whole["linear"] = frames[f"candidate-{names.LINEAR}"]
+    if (champion := frames.get(f"champion-{names.UNIVERSAL}")) is not None:
+        whole["champion"] = champion
+    if (trees := frames.get("baseline-lightgbm")) is not None:
+        whole["lightgbm"] = trees
+    thresholds = labels.fit_thresholds(dataset.rows[fold.train], config.labels)
+    history = labels.classify(dataset.rows[fold.train], thresholds)
+    return evaluate(
+        whole,
+        adjusted(pl.read_parquet(bars_path)),
+        config.evaluation,
+        costs=config.costs,
+        horizon_bars=config.horizon_bars,
+        bars_per_year=Calendar.of(config.universe.calendar).bars_per_year(config.interval),
+        history_labels=history.select("symbol", "label_end_timestamp", "label"),
+    )
+
+
+def lightgbm(dataset: Dataset, fold: Fold, rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """What a user would try first: gradient boosting on the last bar's features, scored on `rows`."""
+    from barcast import labels
+    from barcast.evaluation import baselines
+
+    thresholds = labels.fit_thresholds(dataset.rows[fold.train], config.labels)
+    features = list(dataset.feature_names)
+
+    def last_bars(positions: Any) -> pl.DataFrame:
+        keys = dataset.rows[positions].select("symbol", "event_timestamp")
+        values = pl.DataFrame(dataset.features[dataset.window_end[positions]], schema=features, orient="row")
+        return pl.concat([keys, values], how="horizontal")
+
+    train = last_bars(fold.train).with_columns(label=pl.Series(dataset.classes(thresholds)[fold.train]))
+    return baselines.lightgbm(
+        rows,
+        last_bars(fold.test),
+        train,
+        features,
+        num_rounds=config.evaluation.lightgbm_rounds,
+        seed=config.evaluation.seed,
+    )
+
+
+def context(run: Run, dataset: Dataset, fold: Fold, verdicts: Sequence[Verdict] = ()) -> Context:
+    """What the report says beside the figures."""
+    from barcast.evaluation.report import Context
+
+    bounds = {name: " to ".join(f"{t:%Y-%m-%d}" for t in span) for name, span in fold.bounds.items()}
+    dropped = {
+        f"windows dropped: {reason}": f"{count:,}" for reason, count in dataset.dropped.items() if count
+    }
+    return Context(
+        title=f"{run.config.workspace}: {', '.join(dataset.symbols[:6])}"
+        + (f" and {len(dataset.symbols) - 6} more" if len(dataset.symbols) > 6 else ""),
+        verdicts=list(verdicts),
+        facts={
+            "run": run.run_id,
+            "configuration hash": run.config.hash,
+            "interval": run.config.interval,
+            "seed": run.config.seed,
+            **{f"{name} span": text for name, text in bounds.items()},
+            **dropped,
+        },
+    )
