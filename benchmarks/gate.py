@@ -102,9 +102,15 @@ def year_of_attempts(seed: int, candidate_skill: float, incumbent_skill: float) 
         at = START + timedelta(days=last)
         candidate = world.model(candidate_skill, 1_000_000 + 100 * seed + week)
         verdict = gate.decide(
-            window(candidate, last), window(incumbent, last), POLICY, gate.History(attempts, num_trials=20),
-            costs=COSTS, horizon_bars=HORIZON, as_of=at, checks=SERVED,
-        )  # fmt: skip
+            window(candidate, last),
+            window(incumbent, last),
+            POLICY,
+            gate.History(attempts, num_trials=20),
+            costs=COSTS,
+            horizon_bars=HORIZON,
+            as_of=at,
+            checks=SERVED,
+        )
         attempts.append(verdict.attempt(at))
         if verdict.outcome == "promote":
             return week
@@ -119,9 +125,14 @@ def power(gain: float, repeats: int) -> tuple[float, float]:
     for seed in range(repeats):
         world = World(WINDOW_DAYS, 5000 + seed)
         verdict = gate.decide(
-            world.model(0.02 + gain, 77 + seed).drop("day"), world.model(0.02, 7777 + seed).drop("day"), POLICY,
-            gate.History(num_trials=20), costs=COSTS, horizon_bars=HORIZON, checks=SERVED,
-        )  # fmt: skip
+            world.model(0.02 + gain, 77 + seed).drop("day"),
+            world.model(0.02, 7777 + seed).drop("day"),
+            POLICY,
+            gate.History(num_trials=20),
+            costs=COSTS,
+            horizon_bars=HORIZON,
+            checks=SERVED,
+        )
         promoted += verdict.outcome == "promote"
         alarmed += any(c.passed is False and c.name.startswith("leak") for c in verdict.checks)
         if verdict.days_to_decide is not None:
@@ -139,8 +150,10 @@ def leaks() -> list[tuple[str, str]]:
     plans: list[tuple[str, np.ndarray | float]] = [
         (f"future return in a feature, strength {s:.2f}", s) for s in (0.25, 0.3, 0.4, 0.5, 0.7, 0.9, 1.0)
     ]
-    plans += [(f"outcome known on {share:.0%} of bars", np.where(rng.random(world.z.shape) < share, 1.0, 0.02))
-              for share in (0.2, 0.3, 0.5)]  # fmt: skip
+    plans += [
+        (f"outcome known on {share:.0%} of bars", np.where(rng.random(world.z.shape) < share, 1.0, 0.02))
+        for share in (0.2, 0.3, 0.5)
+    ]
     plans += [("leak that begins in the middle", np.where(half, 0.5, 0.02)[None, :] * np.ones_like(world.z))]
     plans += [
         (
