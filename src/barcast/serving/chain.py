@@ -213,6 +213,20 @@ class Chain:
         """Run `job` on a worker thread, off the way of the answer."""
         return self._pool.submit(job)
 
+    def ask_as(
+        self, link: Link, windows: Mapping[str, Window], symbol: str
+    ) -> dict[str, Outputs | ModelCallError | str]:
+        """As `ask`, for many windows of one symbol under any keys; raises what the call raises."""
+        assert link.model is not None
+        assert link.version is not None
+        number = self.live.files(link.model, link.version).symbol_id(symbol)
+        found: dict[str, Outputs | ModelCallError | str] = {}
+        items = [(key, number, window) for key, window in windows.items()]
+        largest = max(self.config.batch_sizes)
+        for start in range(0, len(items), largest):
+            found.update(self._batch(link, items[start : start + largest]))
+        return found
+
     def ask(self, link: Link, windows: Mapping[str, Window]) -> dict[str, Outputs | ModelCallError | str]:
         """Ask one served version for the windows, in padded batches; answers already known are not asked
         again."""

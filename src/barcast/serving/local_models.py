@@ -77,7 +77,7 @@ def rules(
 def _outputs(
     p: NDArray[np.float64], expected: NDArray[np.float64], volatility: float
 ) -> dict[str, NDArray[np.float64]]:
-    entropy = -np.sum(p * np.log(np.maximum(p, 1e-12)), axis=1)
+    entropy = -np.sum(p * np.log(np.maximum(p, 1e-12)), axis=1) / np.log(3)
     return {
         "probabilities": p,
         "confidence": p.max(axis=1),

@@ -26,10 +26,10 @@ class BarReader(Protocol):
     """The part of `bars.store.BarStore` that is used here."""
 
     @property
-    def version(self) -> Any: ...
+    def version(self) -> int: ...
 
-    def read(self, symbols: list[str] | None = None) -> pl.DataFrame:
-        """The bars frame, as traded, with factors."""
+    def latest(self, symbols: list[str] | None = None, num_bars: int = 1) -> pl.DataFrame:
+        """The newest bars of each symbol: bars frame, as traded, with factors."""
         ...
 
 
@@ -138,9 +138,9 @@ class MarketBook:
             return
         with self._lock:
             version = self._store.version
-            if version == self._version:
+            if version == self._version or version < 0:  # below 0: nothing was ever stored
                 return
-            frame = self._store.read(None)
+            frame = self._store.latest(None, self._kept)
             self._version = version
             self._merge(frame)
 

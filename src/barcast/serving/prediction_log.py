@@ -219,6 +219,21 @@ class PredictionLog:
             f"SELECT * FROM trades {'WHERE learned = 0' if unlearned else ''} ORDER BY received_us, rowid"
         )
 
+    def profits_in_a_row(self, *, excluding: str = "") -> int:
+        """Net profits in a row among the trades received last, without the trade named."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT net_return FROM trades WHERE trade_id != ? ORDER BY received_us DESC, rowid "
+                "DESC LIMIT 100",
+                (excluding,),
+            ).fetchall()
+        count = 0
+        for row in rows:
+            if row["net_return"] <= 0:
+                break
+            count += 1
+        return count
+
     def mark_learned(self, trade_ids: Sequence[str]) -> None:
         """These trades have been part of an update."""
         with self._write():

@@ -330,9 +330,9 @@ class _FeastWindows:
 
 
 def _open_book(workspace: Workspace, config: Config) -> MarketBook:
-    from barcast.bars.store import BarStore
+    from barcast.bars.ingest import open_store
 
-    return MarketBook(config.interval, BarStore(workspace.bars, config.interval))
+    return MarketBook(config.interval, open_store(config, workspace))
 
 
 def open_predictor(

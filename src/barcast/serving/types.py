@@ -32,7 +32,7 @@ class Probabilities(_Answer):
 class Confidence(_Answer):
     """How sure the model is."""
 
-    overall: float = Field(description="The model's confidence head, 0..1.")
+    overall: float = Field(description="The model's calibrated confidence in its action, 0..1.")
     calibrated: float = Field(description="Largest calibrated class probability, 0..1.")
     side: float = Field(
         description="Calibrated p(side) / (p(side) + p(opposite)), 0.5..1; what the thresholds judge."
@@ -40,7 +40,7 @@ class Confidence(_Answer):
     uncertainty: float = Field(
         description="Spread of the answer over dropout masks (standard deviation), 0 or more."
     )
-    entropy: float = Field(description="Entropy of the class probabilities, nats, 0..1.0986.")
+    entropy: float = Field(description="Entropy of the class probabilities as a share of its maximum, 0..1.")
 
 
 class Sizes(_Answer):
@@ -132,7 +132,9 @@ class Prediction(_Answer):
         default=None, description="Sign of expected_return."
     )
     probabilities: Probabilities | None = None
-    confidence: float | None = Field(default=None, description="Same as confidence_detail.overall.")
+    confidence: float | None = Field(
+        default=None, description="Calibrated probability that `action` is right, 0..1."
+    )
     confidence_detail: Confidence | None = None
     expected_return: float | None = Field(default=None, description="Expected log return over the horizon.")
     expected_volatility: float | None = Field(
