@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from barcast.config.registry import RegistryConfig
 from barcast.console import Access, create_app
 from barcast.registry import Registry
+from barcast.workspace import Workspace
 
 # Test folders are no packages: the registry's conftest is loaded by its path.
 _spec = importlib.util.spec_from_file_location(
@@ -23,10 +26,7 @@ assert _spec is not None
 assert _spec.loader is not None
 _shared = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_shared)
-empty_mlflow, workspace, registry, register, promoted, kit = (
-    getattr(_shared, name)
-    for name in ("empty_mlflow", "workspace", "registry", "register", "promoted", "kit")
-)
+empty_mlflow, kit = _shared.empty_mlflow, _shared.kit
 
 CHROMIUM = Path("/usr/bin/chromium")
 NOWHERE = "127.0.0.1:1"
@@ -47,18 +47,40 @@ VERDICT = {
     ],
 }  # fmt: skip
 METRICS = {
-    "ml_accuracy": 0.412, "ml_log_loss": 1.071, "ml_ece": 0.031, "financial_sharpe": 0.62, "financial_total_return": 0.083,
-    "financial_max_drawdown": -0.121,
+    "ml_accuracy": 0.412, "ml_log_loss": 1.071, "ml_ece": 0.031, "financial_sharpe": 0.62,
+    "financial_total_return": 0.083, "financial_max_drawdown": -0.121,
 }  # fmt: skip
 
 
-@pytest.fixture
-def scene(registry: Registry, promoted: Callable[..., int], register: Callable[..., int]) -> Registry:
-    """AAPL: version 1 served, 2 serves, 3 waits; the universal model and the baseline are live."""
-    promoted("_linear", kind="linear")
-    promoted(None, metrics=METRICS)
-    promoted("AAPL", metrics=METRICS)
-    promoted("AAPL", metrics={**METRICS, "ml_accuracy": 0.419})
+@pytest.fixture(scope="module")
+def built(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AAPL: version 1 served, 2 serves, 3 waits; the universal model and the baseline are live. Built
+    once."""
+    folder = tmp_path_factory.mktemp("scene")
+    base = folder / "state"
+    base.mkdir()
+    shutil.copyfile(empty_mlflow, base / "mlflow.db")
+    registry = Registry(Workspace("daily", base), RegistryConfig())
+    salts = iter(range(1, 100))
+
+    def challenger(symbol: str | None, **changes: Any) -> None:
+        salt = next(salts)
+        export = _shared.model_folder(folder / f"export-{salt}", salt)
+        version = registry.register(
+            export, symbol, _shared.metadata(**changes), recorded=_shared.recorded(salt)
+        )
+        registry.judge(symbol, version, VERDICT)
+        registry.set_challenger(symbol, version)
+
+    for symbol, changes in (
+        ("_linear", {"kind": "linear"}),
+        (None, {"metrics": METRICS}),
+        ("AAPL", {"metrics": METRICS}),
+        ("AAPL", {"metrics": {**METRICS, "ml_accuracy": 0.419}}),
+    ):
+        challenger(symbol, **changes)
+        registry.approve(symbol, by="ana", reason="better")
+        registry.promote(symbol)
     better = {
         **METRICS,
         "ml_accuracy": 0.437,
@@ -66,9 +88,15 @@ def scene(registry: Registry, promoted: Callable[..., int], register: Callable[.
         "financial_sharpe": 0.94,
         "ml_ece": 0.036,
     }
-    version = register("AAPL", VERDICT, metrics=better, parent="daily.universal:1")
-    registry.set_challenger("AAPL", version)
-    return registry
+    challenger("AAPL", metrics=better, parent="daily.universal:1")
+    return base
+
+
+@pytest.fixture
+def scene(built: Path, tmp_path: Path) -> Registry:
+    """A copy of the built registry."""
+    shutil.copytree(built, tmp_path / "state")
+    return Registry(Workspace("daily", tmp_path / "state"), RegistryConfig())
 
 
 @pytest.fixture

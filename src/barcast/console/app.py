@@ -66,12 +66,14 @@ class Console:
         self.templates.filters["link"] = lambda word: quote(word, safe="")
         self.templates.globals.update(number=views.number, gauge=lambda v: Markup(plots.gauge(v)))
 
-    def page(self, session: Session | None, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(
+        self, session: Session | None, template: str, status: int = 200, /, **values: Any
+    ) -> HTMLResponse:
         """Render a template; messages of the session are shown once."""
         messages = session.messages[:] if session else []
         if session:
             session.messages.clear()
-        text = self.templates.get_template(name).render(
+        text = self.templates.get_template(template).render(
             session=session, messages=messages, workspace=self.registry.workspace.name, **values
         )
         return HTMLResponse(text, status)
