@@ -192,6 +192,8 @@ class Own:
         selected(self.symbols(), symbols)
         times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=i) for i in range(5)]
         p = [self.price] * 5
+        prices = {name: p for name in ("open", "high", "low", "close", "volume")}
+        frame = pl.DataFrame({"symbol": "OWN", "event_timestamp": times, **prices})
         return between(conform(frame), start, end)
 '''
 

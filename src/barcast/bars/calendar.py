@@ -82,7 +82,7 @@ class Calendar:
 
     @cached_property
     def _segments(self) -> pl.DataFrame:
-        """Stretches of trading without interruption: session, open, close; two where there is a lunch break."""
+        """Stretches of uninterrupted trading: session, open, close; two where there is a lunch break."""
         schedule = self._schedule
         broken = schedule.filter(pl.col("break_start").is_not_null())
         parts = [

@@ -1,8 +1,8 @@
 """Revisions of bars: given what is stored and what arrives, which rows to insert, update and delete.
 
-Pure. Per bar the revisions are ordered by `created_timestamp`, a revision equal to the one before it is
-dropped, and each is superseded when the next was created. The result depends on the set of revisions, not on
-their arrival.
+Pure. Per bar the revisions are ordered by `created_timestamp`; of neighbours with equal values one stays (the
+stored one: a bar that says nothing new changes nothing); each is superseded when the next was created. Apart from
+that the result depends on the set of revisions, not on their arrival.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ def plan(stored: pl.DataFrame, arriving: pl.DataFrame, now: datetime) -> Plan:
     An arriving bar with the `created_timestamp` of a stored revision but other values counts as known `now`.
     """
     rows = _restamped(stored, arriving, now)
-    everything = pl.concat([stored.select(BARS.names()), rows]).unique(maintain_order=True).sort(*_ID)
+    known = stored.select(*BARS.names(), is_new=pl.lit(False))
+    everything = pl.concat([known, rows.with_columns(is_new=pl.lit(True))]).sort(*_ID, "is_new")
     # Sorted by key, so neighbours are compared directly: a window over millions of one-row groups is slow.
     same_bar = pl.all_horizontal(pl.col(*KEY) == pl.col(*KEY).shift(1))
     changed = pl.any_horizontal(pl.col(*VALUES) != pl.col(*VALUES).shift(1))
-    wanted = everything.filter((changed | ~same_bar).fill_null(True))
+    runs = everything.with_columns(run=(changed | ~same_bar).fill_null(True).cum_sum())
+    wanted = runs.sort("run", "is_new", "created_timestamp").unique("run", keep="first", maintain_order=True)
+    wanted = wanted.drop("run", "is_new")
     followed = pl.all_horizontal(pl.col(*KEY) == pl.col(*KEY).shift(-1))
     wanted = wanted.with_columns(
         superseded_timestamp=pl.when(followed).then(pl.col("created_timestamp").shift(-1))

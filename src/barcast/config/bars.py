@@ -90,6 +90,36 @@ class IbConfig(Section):
     timeout_seconds: float = Field(default=60.0, gt=0, description="Limit for one request.")
 
 
+class FeedConfig(Section):
+    """The live feed over a source."""
+
+    delay_seconds: float = Field(
+        default=1.0, ge=0, description="Pause after a close before bars are asked for."
+    )
+    poll_seconds: float = Field(
+        default=2.0, gt=0, description="Pause between questions while bars are missing."
+    )
+    deadline_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        description="How long after a close a symbol is waited for; then it counts as missing.",
+    )
+    overlap_bars: int = Field(
+        default=2, ge=0, description="Newest bars asked for again, to notice late and corrected ones."
+    )
+    max_backoff_seconds: float = Field(
+        default=60.0, gt=0, description="Longest pause between attempts to reconnect."
+    )
+    max_failures: int = Field(default=0, ge=0, description="Failures in a row that end the feed; 0: never.")
+    max_clock_skew_seconds: float = Field(
+        default=2.0, ge=0, description="Difference to the source's clock that is reported."
+    )
+    flush_bars: int = Field(
+        default=500, ge=1, description="Bars in the local log that are moved to the table."
+    )
+    flush_seconds: float = Field(default=300.0, gt=0, description="Longest stay of a bar in the local log.")
+
+
 class CustomConfig(Section):
     """Your own source: one Python file with one class or function."""
 
@@ -118,6 +148,7 @@ class SourceConfig(Section):
     simulator: SimulatorConfig = Field(default=SimulatorConfig(), description="Settings of kind `simulator`.")
     ccxt: CcxtConfig = Field(default=CcxtConfig(), description="Settings of kind `ccxt`.")
     ib: IbConfig = Field(default=IbConfig(), description="Settings of kind `ib`.")
+    feed: FeedConfig = Field(default=FeedConfig(), description="Settings of the live feed.")
     custom: CustomConfig = Field(default=CustomConfig(), description="Settings of kind `custom`.")
 
 
