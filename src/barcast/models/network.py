@@ -86,6 +86,11 @@ class Network(keras.Model):
         )
         self.position_size = dense(1, "position_size", dtype="float32")
         self.statistics = Statistics(name="statistics", dtype="float32")
+        # Progressive columns: small encoders over features and the frozen column's states.
+        self.columns = [
+            Recurrent(a.lstm_units[-1], fused=fused, seed=next(fresh), name=f"column_{i}", dtype=dtype)
+            for i in range(a.columns)
+        ]
 
     def build_once(self) -> Network:
         """Create every variable, by one call on zeros."""
@@ -107,6 +112,10 @@ class Network(keras.Model):
     def encode_normalised(self, x: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
         """As `encode`, from normalised features (B, T, F')."""
         states = self.states(x, training)
+        added: list[Any] = []
+        for column in self.columns:
+            read = ops.concatenate([ops.cast(x, states.dtype), states, *added], axis=-1)
+            added.append(column(read, training=training))
         last = states[:, -1:]
         # Only the last bar's row of the attention is read, so only that row is computed.
         attended, scores = self.attention(last, states, return_attention_scores=True, training=training)
@@ -114,6 +123,7 @@ class Network(keras.Model):
         context = ops.concatenate([embedding, last[:, 0], self.symbol_embedding(symbol_id)], axis=-1)
         return {
             "context": context,
+            "columns": [states[:, -1] for states in added],
             "embedding": ops.cast(embedding, "float32"),
             "attention": ops.cast(ops.mean(scores[:, :, 0], axis=1), "float32"),
             "regime_logits": self.regime(context),
@@ -128,12 +138,13 @@ class Network(keras.Model):
         return self.positions(x)
 
     def decision_input(self, encoded: dict[str, Any]) -> Any:
-        """What the decision layers read: the context and the regimes found, (B, C + 7)."""
+        """What the decision layers read: the context, the regimes found, added columns, (B, C + 7 + ...)."""
         parts = [
             encoded["context"],
             ops.softmax(encoded["regime_logits"]),
             ops.softmax(encoded["volatility_regime_logits"]),
             encoded["trend_strength"][:, None],
+            *encoded["columns"],
         ]
         return ops.concatenate([ops.cast(part, encoded["context"].dtype) for part in parts], axis=-1)
 
@@ -157,7 +168,8 @@ class Network(keras.Model):
         for layer, mask in zip(self.decision, self.masks, strict=True):
             hidden = mask(layer(hidden), training=training)
         self.statistics(hidden)
-        return {**encoded, **self.heads(hidden)}
+        kept = {name: value for name, value in encoded.items() if name != "columns"}
+        return {**kept, **self.heads(hidden)}
 
     def answer(self, window: Any, symbol_id: Any) -> dict[str, Any]:
         """The outputs of the SavedModel contract (docs: models), averaged over the saved masks."""

@@ -29,7 +29,7 @@ HEADS = ("logits", "confidence", "expected_return", "expected_volatility", "posi
 def groups(network: Any) -> list[list[Any]]:
     """Layers in the order in which they are unfrozen: heads and decision layers, attention, LSTMs last to
     first."""
-    head = [getattr(network, name) for name in HEADS] + list(network.decision)
+    head = [getattr(network, name) for name in HEADS] + list(network.decision) + list(network.columns)
     middle = [network.attention, network.attention_norm, network.symbol_embedding]
     middle += [network.regime, network.volatility_regime, network.trend]
     return [head, middle, *[[layer] for layer in reversed(network.recurrent)]]

@@ -1,0 +1,175 @@
+"""Continual learning, parents, ladder, parallel training: each does what its name says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from barcast.errors import DataError, ModelError
+from barcast.splits import Fold
+from barcast.training import continual, symbols
+
+
+@pytest.fixture(scope="module")
+def new_fold(fold: Fold) -> Fold:
+    """The test span as new bars: its first part to learn, the rest to validate and calibrate."""
+    third = len(fold.test) // 3
+    return Fold(0, fold.test[:third], fold.test[third : 2 * third], fold.test[2 * third :], fold.test[-5:])
+
+
+@pytest.mark.parametrize("method", ["replay", pytest.param("plain", marks=pytest.mark.slow)])
+def test_update_learns_on_and_leaves_the_old_model_alone(
+    method: str, universal: Any, dataset: Any, fold: Any, new_fold: Fold, small: Any, tmp_path: Path
+) -> None:
+    before = [np.asarray(w) for w in universal.network.weights]
+    after = continual.update(
+        universal, dataset, new_fold, small, tmp_path, old_rows=fold.train, method=method, epochs=2
+    )
+    for a, b in zip(before, universal.network.weights, strict=True):
+        np.testing.assert_array_equal(a, np.asarray(b))
+    assert after.info.facts["continual"] == method
+    assert after.info.thresholds == universal.info.thresholds
+    assert np.isfinite(after.answers(dataset, fold.test[:5])["probabilities"]).all()
+
+
+def test_replay_rows_mix_the_configured_share() -> None:
+    rows = continual.replay_rows(np.arange(100), np.arange(1000, 2000), 0.25)(0, np.random.default_rng(0))
+    assert (rows < 100).sum() == 100
+    assert (rows >= 1000).sum() == 33
+
+
+def test_progressive_column_starts_from_the_old_answer_and_freezes_it(
+    universal: Any, dataset: Any, fold: Any
+) -> None:
+    network = continual.progressive(universal, seed=3)
+    window, ids = dataset.windows(fold.test[:6]), universal.symbol_ids(dataset)[fold.test[:6]]
+    old, new = (n(window, ids)["logits"] for n in (universal.network, network))
+    np.testing.assert_allclose(np.asarray(old), np.asarray(new), atol=1e-5)
+    assert not any(layer.trainable for layer in network.recurrent)
+    assert all(layer.trainable for layer in network.columns)
+
+
+def test_ewc_penalty_is_zero_at_the_old_weights_and_grows_with_importance(universal: Any) -> None:
+    network = universal.network
+    importance = [np.ones(v.shape, np.float32) for v in network.trainable_variables]
+    term = continual.ewc_term(network, importance, 10.0)
+    assert float(term()) == 0.0
+    variable = network.logits.kernel
+    kept = np.asarray(variable)
+    count = sum(np.prod(v.shape) for v in network.trainable_variables)
+    try:
+        variable.assign(kept + 0.1)
+        assert float(term()) == pytest.approx(0.5 * 10.0 * 0.01 * kept.size / count, rel=1e-3)
+    finally:
+        variable.assign(kept)
+
+
+def test_fisher_is_positive_where_the_answer_depends(
+    universal: Any, dataset: Any, fold: Any, small: Any
+) -> None:
+    from barcast.training import targets
+
+    made = targets.make(dataset, fold.train, universal.info.thresholds, small.training, small.labels)
+    found = continual.fisher(universal.network, dataset, fold.train, made, most=32)
+    by_name = dict(zip([v.path for v in universal.network.trainable_variables], found, strict=True))
+    logits = next(v for k, v in by_name.items() if k.endswith("logits/kernel"))
+    size = next(v for k, v in by_name.items() if k.endswith("position_size/kernel"))
+    assert logits.mean() > 0
+    assert size.max() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ewc", "distillation", "progressive"])
+def test_other_methods_train(
+    method: str, universal: Any, dataset: Any, fold: Any, new_fold: Fold, small: Any, tmp_path: Path
+) -> None:
+    after = continual.update(
+        universal, dataset, new_fold, small, tmp_path, old_rows=fold.train, method=method, epochs=1
+    )
+    path = after.export(tmp_path / "1")
+    assert (path / "saved_model.pb").is_file()
+
+
+def test_update_refuses_what_it_cannot_do(
+    universal: Any, linear: Any, dataset: Any, new_fold: Fold, small: Any
+) -> None:
+    with pytest.raises(ModelError, match="not known"):
+        continual.update(universal, dataset, new_fold, small, method="magic")
+    with pytest.raises(DataError, match="learned before"):
+        continual.update(universal, dataset, new_fold, small, method="replay")
+    with pytest.raises(ModelError, match="linear"):
+        continual.update(linear, dataset, new_fold, small, method="plain")
+
+
+def test_most_correlated_finds_the_twin(tools: Any, fold: Any, dataset: Any) -> None:
+    import polars as pl
+
+    market = tools.bars()
+    twin = market.filter(pl.col("symbol") == "S1").with_columns(pl.lit("TWIN").alias("symbol"))
+    both = tools.dataset(pl.concat([market, twin]))
+    every = Fold(0, np.arange(len(both)), *[np.arange(1)] * 3)
+    found = symbols.most_correlated(both, every, "TWIN", ["S0", "S1", "S2"])
+    assert found is not None
+    assert found[0] == "S1"
+    assert found[1] == pytest.approx(1.0)
+
+
+def test_priorities_put_money_and_movement_first(market: Any) -> None:
+    import polars as pl
+
+    busy = market.with_columns(
+        pl.when(pl.col("symbol") == "S2").then(pl.col("volume") * 1000).otherwise("volume").alias("volume")
+    )
+    assert symbols.priorities(busy)[0] == "S2" or symbols.priorities(busy)[1] == "S2"
+    assert sorted(symbols.priorities(market)) == ["S0", "S1", "S2"]
+
+
+def test_ladder_reports_every_symbol_on_the_same_rows(
+    universal: Any, linear: Any, dataset: Any, fold: Any
+) -> None:
+    found = symbols.ladder(dataset, fold.test, linear=linear, universal=universal, own={"S0": universal})
+    assert found["symbol"].to_list() == ["S0", "S1", "S2"]
+    assert found["rows"].sum() == len(fold.test)
+    first = found.row(0, named=True)
+    # An own model that is only as good as the universal one does not replace it.
+    assert first["own_log_loss"] == first["universal_log_loss"]
+    assert first["answers"] != "own"
+    assert found["own_log_loss"].null_count() == 2
+
+
+@pytest.mark.slow
+def test_parallel_training_survives_one_failure(
+    universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
+) -> None:
+    universal.save(tmp_path / "universal")
+    quick = replace(
+        small, training=small.training.model_copy(update={"transfer_mode": "head", "transfer_epochs": 1})
+    )
+    found = symbols.train_many(
+        tmp_path / "universal", dataset, ["S0", "MISSING", "S1"], fold, quick, tmp_path / "own", workers=2
+    )
+    assert [o.symbol for o in found] == ["S0", "MISSING", "S1"]
+    assert [o.folder is not None for o in found] == [True, False, True]
+    assert "training rows" in found[1].error
+
+
+def test_hidden_markov_regimes_are_filtered_and_named() -> None:
+    from barcast.models import hidden_markov
+
+    rng = np.random.default_rng(2)
+    drift = np.repeat([0.004, -0.004, 0.0] * 6, 60)
+    close = 100 * np.exp(np.cumsum(drift + rng.normal(size=len(drift)) * 0.004))
+    states = hidden_markov.fit(close[:720])
+    full = hidden_markov.filtered(states, close)
+    np.testing.assert_allclose(full.sum(axis=1), 1)
+    # Known at t: later bars change nothing.
+    np.testing.assert_array_equal(hidden_markov.filtered(states, close[:800]), full[:800])
+    late = np.arange(720, len(close))
+    up, down = late[(drift[late] > 0)], late[(drift[late] < 0)]
+    assert full[up, 0].mean() > full[down, 0].mean() + 0.3
+    with pytest.raises(DataError, match="three regimes"):
+        hidden_markov.fit(close[:50])
