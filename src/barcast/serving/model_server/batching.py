@@ -97,13 +97,13 @@ class _Queue:
 
 
 def _rows(inputs: Arrays) -> int:
-    rows = None
+    rows: int | None = None
     for array in inputs.values():
         if array.ndim == 0:
             raise invalid("Batching Run() input tensors must have at least one dimension")
         if rows is not None and array.shape[0] != rows:
             raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
-        rows = array.shape[0]
+        rows = int(array.shape[0])
     if rows is None:
         raise invalid("Batching session Run() must have at least one input tensor")
     return rows

@@ -115,7 +115,8 @@ def decode(proto: Any, alias: str) -> NDArray[Any]:
         if len(content) != count * np.dtype(kind).itemsize:
             raise failure
         if kind is np.bool_:
-            return (np.frombuffer(content, dtype=np.uint8) != 0).reshape(shape)
+            truth: NDArray[Any] = np.frombuffer(content, dtype=np.uint8) != 0
+            return truth.reshape(shape)
         return np.frombuffer(content, dtype=kind).reshape(shape)
     flat = _typed(proto, kind, field)
     if flat.size > count:
