@@ -142,6 +142,6 @@ def browser_page(console: SimpleNamespace) -> Iterator[Any]:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.problems = []
         page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-        page.on("request", lambda r: None if r.url.startswith(console.url) else page.problems.append(r.url))
+        page.on("response", lambda r: None if r.url.startswith(console.url) else page.problems.append(r.url))
         yield page
         browser.close()

@@ -30,6 +30,7 @@ from barcast.registry import Registry
 from barcast.registry.asking import server
 
 MAX_FORM_BYTES = 64 * 1024
+STATIC = {"console.css": "text/css", "mark.svg": "image/svg+xml"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -214,10 +215,12 @@ def create_app(registry: Registry, access: Access, endpoint: str, hosts: tuple[s
         # Pages read files and ask servers: not in the event loop.
         return await anyio.to_thread.run_sync(make, session)
 
-    @app.get("/static/console.css")
-    async def style() -> Response:
-        text = resources.files("barcast.console").joinpath("static/console.css").read_text(encoding="utf-8")
-        return Response(text, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+    @app.get("/static/{name}")
+    async def static(name: str) -> Response:
+        if name not in STATIC:
+            return console.page(None, "error.html", 404, message="There is no such file.", hint="")
+        content = resources.files("barcast.console").joinpath("static", name).read_bytes()
+        return Response(content, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
     @app.get("/login")
     async def login(request: Request) -> Response:

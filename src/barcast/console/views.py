@@ -108,13 +108,16 @@ def version_view(model: Model, version: Version) -> dict[str, Any]:
         "parent": details["parent"],
         "reliability": details["reliability"],
         "trained_until": (details.get("trained_until") or "")[:10],
-        "evaluated": f"{(details.get('evaluated_from') or '?')[:10]} to "
-        f"{(details.get('evaluated_until') or '?')[:10]}",
+        "evaluated": _span(details.get("evaluated_from"), details.get("evaluated_until")),
         "metrics": details["metrics"],
         "verdict": judged,
         "decided": version.decided,
         "labels": sorted(label for label, number in model.labels.items() if number == version.number),
     }
+
+
+def _span(first: str | None, last: str | None) -> str:
+    return f"{first[:10]} to {last[:10]}" if first and last else "–"
 
 
 def comparison(champion: dict[str, Any] | None, challenger: dict[str, Any]) -> list[dict[str, Any]]:
