@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from barcast import clock
@@ -201,22 +202,17 @@ class FeatureStore:
 
         Null where the store has no row of the symbol.
         """
-        columns: dict[str, list[float | None]] = {}
+        values = np.full((len(symbols), len(self.names)), np.nan, dtype=np.float32)
         times: list[datetime | None] = [None] * len(symbols)
-        for view in self.definitions.rows:
-            answers = self._read(view, symbols)
-            for i, (time, values) in enumerate(answers):
-                if values and any(value.WhichOneof("val") for value in values.values()):
+        for view, columns in self._columns:
+            fields = [field.name for field in view.features]
+            for i, (time, found) in enumerate(self._read(view, symbols)):
+                if found and any(value.WhichOneof("val") for value in found.values()):
                     times[i] = time
-            for field in view.features:
-                columns[field.name] = [
-                    v[field.name].float_val if v and v[field.name].HasField("float_val") else None
-                    for _, v in answers
-                ]
-        return pl.DataFrame(
-            {SYMBOL: list(symbols), EVENT: times, **{name: columns[name] for name in self.names}},
-            schema={SYMBOL: pl.String, EVENT: TIME, **dict.fromkeys(self.names, pl.Float32)},
-        )
+                    known = (found[name] for name in fields)
+                    values[i, columns] = [v.float_val if v.HasField("float_val") else np.nan for v in known]
+        keys = pl.DataFrame({SYMBOL: list(symbols), EVENT: times}, schema={SYMBOL: pl.String, EVENT: TIME})
+        return keys.hstack(pl.DataFrame(values, schema=list(self.names), nan_to_null=True))
 
     @cached_property
     def views(self) -> tuple[Any, ...]:

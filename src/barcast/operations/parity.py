@@ -117,6 +117,7 @@ def replay(
     config: Config,
     *,
     days: float = 30,
+    history_days: float = 60,
     served: Workspace | None = None,
     endpoint: str | None = None,
 ) -> Parity:
@@ -127,6 +128,7 @@ def replay(
         symbol: whose rows are compared.
         config: the workspace's configuration.
         days: how far back the replay begins, in calendar days before the last bar.
+        history_days: how much before the replay feeds the warm-up of both engines.
         served: the workspace whose live model is asked, with `endpoint`.
         endpoint: host:port of a running model server; without one the requests are received and not answered.
 
@@ -139,6 +141,8 @@ def replay(
         raise DataError(f"There are no bars of {symbol!r}.", hint=f"The table holds {known}.")
     end: Any = own["event_timestamp"].max()
     start = end - timedelta(days=days)
+    first = start - timedelta(days=history_days)
+    bars = bars.filter(pl.col("event_timestamp").is_between(first, end))
     with tempfile.TemporaryDirectory(prefix="barcast-parity-") as folder:
         return _Replay(bars, symbol, config, start, end, Path(folder), served, endpoint).run()
 
@@ -163,7 +167,7 @@ class _Replay:
         from barcast.serving.client import ModelClient
 
         self.symbol, self.config, self.start = symbol, config, start
-        self.bars = adjusted(bars).filter(pl.col("event_timestamp") <= end)
+        self.bars = adjusted(bars)
         self.result = Parity(symbol, start, end)
         calendar = Calendar.of(config.universe.calendar)
         self.batch = features.compute(
