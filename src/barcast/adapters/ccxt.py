@@ -105,10 +105,7 @@ class CcxtSource:
             newest = max(row[0] for row in fresh)
             since = datetime.fromtimestamp(newest / 1000, tz=UTC) + timedelta(milliseconds=1)
         table = [[symbol, *rows[opened]] for opened in sorted(rows)]
-        names = ["symbol", "opened", "open", "high", "low", "close", "volume"]
-        frame = pl.DataFrame(
-            table, schema=dict.fromkeys(names, pl.Float64) | _KEYS, orient="row", strict=False
-        )
+        frame = pl.DataFrame(table, schema=_COLUMNS, orient="row", strict=False)
         closes = pl.col("opened").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC") + step
         frame = frame.with_columns(event_timestamp=closes).drop("opened")
         return conform(frame.filter(pl.col("event_timestamp") <= end), origin=self._config.exchange)
@@ -126,13 +123,13 @@ class CcxtSource:
         self._markets_known = True
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """One question to the exchange, repeated with growing pauses while the network fails."""
+        """One question to the exchange, repeated with growing pauses while it fails for a time."""
         import ccxt
 
         for attempt in range(self._config.max_retries + 1):
             try:
                 return function(*args, **kwargs)
-            except ccxt.NetworkError as error:
+            except ccxt.OperationFailed as error:  # network, overload, maintenance: they pass
                 log.warning("exchange not reached", attempt=attempt, error=_short(error))
                 if attempt == self._config.max_retries:
                     raise DataError(
@@ -148,7 +145,10 @@ class CcxtSource:
         raise AssertionError("unreachable")
 
 
-_KEYS = {"symbol": pl.String, "opened": pl.Int64}
+_COLUMNS = pl.Schema(
+    {"symbol": pl.String(), "opened": pl.Int64()}
+    | dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64())
+)
 
 
 def _milliseconds(moment: datetime) -> int:

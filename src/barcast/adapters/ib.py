@@ -174,10 +174,10 @@ class IbSource:
         closes = (opened + self._step).alias("close")
         if self._calendar.always_open or not self._config.regular_hours_only:
             return closes
-        sessions = self._calendar.sessions(
-            opened.dt.date().min() - timedelta(days=1),  # type: ignore[operator]
-            opened.dt.date().max() + timedelta(days=1),  # type: ignore[operator]
-        ).select(pl.col("open").alias("session_open"), pl.col("close").alias("session_close"))
+        day = timedelta(days=1)
+        sessions = self._calendar.sessions(opened[0].date() - day, opened[-1].date() + day).select(
+            pl.col("open").alias("session_open"), pl.col("close").alias("session_close")
+        )
         table = pl.DataFrame({"opened": opened, "close": closes}).join_asof(
             sessions, left_on="opened", right_on="session_open"
         )

@@ -21,9 +21,10 @@ from barcast.bars.calendar import Calendar
 from barcast.bars.schema import TIME, VALUES, empty
 from barcast.bars.sources.base import Source
 from barcast.config.bars import FeedConfig
-from barcast.errors import BarcastError, DataError
+from barcast.errors import BarcastError, ConfigError, DataError
 
 log = logs.get("bars.feed")
+_COMPARE_EVERY = timedelta(hours=1)
 Kind = Literal["live", "backfill", "late", "correction"]
 
 
@@ -106,6 +107,7 @@ class Feed:
         self._given: dict[tuple[str, datetime], tuple[float, ...]] = {}
         self._closed = min(self._last.values(), default=begin)  # closes up to here are done with
         self._held = empty()
+        self._compared: datetime | None = None
 
     def poll(self) -> list[Batch]:
         """Ask once; the batches that are complete or whose deadline has passed, in order.
@@ -141,12 +143,15 @@ class Feed:
         """Batches for ever, or until `stop` is set or the source says that it has ended (`ended()`).
 
         Raises:
-            DataError: more than `max_failures` failures in a row.
+            DataError: `max_failures` failures in a row.
+            ConfigError: a setting of the source is wrong.
         """
         stop = stop or Event()
         while not stop.is_set():
             try:
                 batches = self.poll()
+            except ConfigError:
+                raise  # no waiting mends a wrong setting
             except (BarcastError, OSError) as error:
                 self._failed(error)
                 continue
@@ -173,7 +178,7 @@ class Feed:
         """(new bars, corrected bars) among what came, stamped with their arrival."""
         future = bars.filter(pl.col("event_timestamp") > now)
         if future.height:
-            ahead = (future["event_timestamp"].max() - now).total_seconds()  # type: ignore[operator]
+            ahead = max((t - now).total_seconds() for t in future["event_timestamp"])
             self.health.future += future.height
             text = f"{future.height} bar(s) close up to {ahead:.1f} s in the future and are held back"
             self._notice(f"{text}; is this machine's clock right?")
@@ -251,8 +256,10 @@ class Feed:
 
     def _compare_clocks(self, now: datetime) -> None:
         server_time = getattr(self._source, "server_time", None)
-        if server_time is None or (self.health.clock_skew_seconds is not None and self.health.failures == 0):
+        recent = self._compared is not None and now - self._compared < _COMPARE_EVERY
+        if server_time is None or (recent and self.health.failures == 0):
             return
+        self._compared = now
         theirs: Any = server_time()
         if theirs is None:
             return

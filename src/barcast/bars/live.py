@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,20 @@ def open_log(config: Config, workspace: Workspace) -> BarLog:
     feed = config.source.feed
     return BarLog(
         workspace.logs / "bars.sqlite", flush_bars=feed.flush_bars, flush_seconds=feed.flush_seconds
+    )
+
+
+def replay_feed(config: Config, workspace: Workspace, *, speed: float, start: datetime | None = None) -> Feed:
+    """The table's bars through the live door again, at `speed` times real time; nothing is stored."""
+    replay = Replay(open_store(config, workspace).read(), start=start, speed=speed)
+    return Feed(
+        replay,
+        replay.symbols(),
+        config.interval,
+        Calendar.of(config.universe.calendar),
+        config=config.source.feed,
+        now=replay.now,
+        sleep=replay.sleep,
     )
 
 

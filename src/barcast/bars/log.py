@@ -72,7 +72,7 @@ class BarLog:
         """Whether so many bars wait, or one so long, that they should be moved."""
         with self._open() as db:
             count, oldest = db.execute("SELECT count(*), min(logged_at) FROM bars").fetchone()
-        return count >= self._flush_bars or (count > 0 and time.time() - oldest >= self._flush_seconds)
+        return bool(count >= self._flush_bars or (count and time.time() - oldest >= self._flush_seconds))
 
     def flush(self, store: BarStore, *, origin: str = "live") -> AppendReport | None:
         """Move what is here into the table; None if nothing was.

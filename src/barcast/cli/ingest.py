@@ -114,6 +114,50 @@ def split(
     _show(store.append(restated, origin=f"split {ratio:g}:1 of {symbol}").summary(), json)
 
 
+@app.command()
+def feed(
+    config: ConfigOption = None,
+    replay: Annotated[
+        float, typer.Option(help="Replay the table's bars at this many times real speed.")
+    ] = 0.0,
+    max_batches: Annotated[int, typer.Option(help="Stop after so many closes; 0: never.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Follow the source: each close as it comes, kept in the local log and moved to the table in batches.
+
+    With --replay the table's own bars go through the same door and nothing is stored.
+    """
+    from barcast.bars.live import follow, replay_feed
+
+    settings = current(config)
+    place = settings.open_workspace()
+
+    def show(batch: Any) -> None:
+        missing = f", missing: {', '.join(batch.missing)}" if batch.missing else ""
+        closed = f"{batch.event_timestamp:%Y-%m-%d %H:%M:%SZ}"
+        if not json:
+            typer.echo(f"{closed} {batch.kind} {batch.bars.height} bar(s){missing}")
+
+    counts = {"batches": 0, "bars": 0}
+    try:
+        if replay > 0:
+            running = replay_feed(settings, place, speed=replay)
+            for batch in running.run():
+                show(batch)
+                counts = {"batches": counts["batches"] + 1, "bars": counts["bars"] + batch.bars.height}
+                if counts["batches"] == max_batches:
+                    break
+            health = running.health
+        else:
+            done = follow(settings, place, on_batch=show, max_batches=max_batches or None)
+            counts, health = {"batches": done.batches, "bars": done.bars}, done.health
+    except KeyboardInterrupt:
+        typer.echo("stopped; all bars are in the table")
+        return
+    met = {name: value for name, value in vars(health).items() if value not in ("", [], None)}
+    _show({**counts, **met}, json)
+
+
 def _store(config: Path | None) -> Any:
     from barcast.bars.ingest import open_store
 

@@ -9,7 +9,7 @@ session.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -144,7 +144,11 @@ class FilesSource:
         parsed = parse_times(times, self._config.timezone, self._config.time_format, str(file))
         length = intervals.parse(self._interval)
         daily = length >= timedelta(days=1)
-        if isinstance(parsed, pl.Series) and parsed.dtype == pl.Date:
+        if length == timedelta(days=1) and parsed.dtype != pl.Date:
+            local = parsed.dt.convert_time_zone(self._config.timezone)
+            if (local.dt.time() == time(0)).all():  # dates written as midnights
+                parsed = local.dt.date()
+        if parsed.dtype == pl.Date:
             if not daily:
                 raise DataError(
                     f"{file} has dates without times, but the interval is {self._interval}.",
