@@ -6,6 +6,7 @@ all events in order of time through the cross-symbol kernel; so a value depends 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,24 @@ def check(bars: pl.DataFrame) -> pl.DataFrame:
     return bars
 
 
+def check_few(bars: pl.DataFrame) -> pl.DataFrame:
+    """`check` for the few bars of one moment, without a query; `check` itself words the error."""
+    if not set(KEYS) <= set(bars.columns) or not set(VALUES) <= set(bars.columns) or bars.height == 0:
+        return check(bars)
+    names = bars["symbol"].to_list()
+    if None in names or any(a >= b for a, b in itertools.pairwise(names)):
+        return check(bars)
+    o, h, l, c, v = (bars[name].to_numpy() for name in VALUES)  # noqa: E741
+    top, bottom = np.maximum(o, c), np.minimum(o, c)
+    good = (l > 0) & (l <= bottom) & (h >= top) & (h < np.inf) & (v >= 0) & (v < np.inf)  # false where one is NaN
+    return bars if good.all() else check(bars)
+
+
 def frame(bars: pl.DataFrame, p: Plan, values: npt.NDArray[np.float32]) -> pl.DataFrame:
-    """Keys and values (F, rows) as a features frame; NaN becomes null."""
-    columns = [pl.Series(name, values[k], nan_to_null=True) for k, name in enumerate(p.names)]
-    return bars.select(KEYS).with_columns(columns)
+    """Keys and values (F + 1, rows) as a features frame; NaN becomes null."""
+    names, keys = p.names, bars.select(KEYS)
+    if 0 < bars.height <= 1024:  # one series cut into columns: ten times quicker than a series per column
+        flat = pl.Series("", np.ascontiguousarray(values[: len(names)].T).ravel(), nan_to_null=True)
+        wide = flat.reshape((bars.height, len(names))).arr.to_struct(list(names)).struct.unnest()
+        return keys.hstack(wide)
+    return keys.hstack([pl.Series(name, values[k], nan_to_null=True) for k, name in enumerate(names)])

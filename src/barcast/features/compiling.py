@@ -17,6 +17,7 @@ from typing import Any
 import numba
 from numba import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.experimental.function_type import _get_wrapper_address
 
 # x (series, bars), t: column of this bar, n: bars seen including this one, s: the group's state, out: its values
 KERNEL = types.void(types.float64[:, ::1], types.int64, types.int64, types.float64[::1], types.float64[::1])
@@ -74,9 +75,22 @@ def compiled(kernel: Kernel) -> Any:
     return njit(KERNEL)(kernel)
 
 
+class _Address(types.WrapperAddressProtocol):  # type: ignore[misc]
+    """A compiled kernel by its address: all have one Python type, so numba compiles their conversion once, not each."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.address = _get_wrapper_address(compiled(kernel), KERNEL)  # `compiled` keeps the code alive
+
+    def __wrapper_address__(self) -> int:
+        return int(self.address)
+
+    def signature(self) -> Any:
+        return KERNEL
+
+
 def kernel_list(kernels: tuple[Kernel, ...]) -> Any:
     """The kernels as the typed list that the drivers loop over."""
     out = numba.typed.List.empty_list(KERNEL_TYPE)
     for kernel in kernels:
-        out.append(compiled(kernel))
+        out.append(_Address(kernel))
     return out

@@ -18,7 +18,7 @@ from barcast import intervals
 from barcast.config.features import FeaturesConfig
 from barcast.errors import DataError
 from barcast.features import state_file
-from barcast.features.batch import KEYS, check, frame
+from barcast.features.batch import check, check_few, frame
 from barcast.features.drive import drive_many
 from barcast.features.memory import CAPACITY, VALUES, Memory, fill, late_bars
 from barcast.features.plan import WINDOW_BARS, Plan, plan
@@ -89,7 +89,7 @@ class StreamEngine:
         Raises:
             DataError: bad values, several times, another interval, or a bar from the past. The state is unharmed.
         """
-        bars = check(adjusted_bars)
+        bars = check_few(adjusted_bars)
         if bars.height == 0:
             raise DataError("There is no bar in this update.", hint="Call update once per close time that has bars.")
         times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
@@ -271,5 +271,3 @@ class StreamEngine:
             raise
         return pl.concat(out).sort("symbol", "event_timestamp")
 
-
-__all__ = ["KEYS", "StreamEngine"]

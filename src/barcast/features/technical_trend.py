@@ -196,8 +196,8 @@ def parabolic(x, t, out):  # type: ignore[no-untyped-def]
     ("vortex_minus_14", "sum of |low - previous high| over 14 bars by the sum of true ranges", 15, "ratio", "Botes and Siepman (2010)"),
     ("ichimoku_conversion_9", "middle of the 9-bar range by the close, less 1", 9, "ratio", "Hosoda, Ichimoku Kinko Hyo (1969)"),
     ("ichimoku_base_26", "middle of the 26-bar range by the close, less 1", 26, "ratio", "Hosoda (1969)"),
-    ("ichimoku_cloud_distance", "close less the nearer edge of the cloud drawn 26 bars ago (0 inside), by the close", 77, "ratio", "Hosoda (1969)"),
-    ("ichimoku_cloud_width", "leading span A less leading span B as drawn 26 bars ago, by the close", 77, "ratio", "Hosoda (1969)"),
+    ("ichimoku_cloud_distance", "close less the nearer edge of the cloud drawn 26 bars ago (0 inside), by the close", 78, "ratio", "Hosoda (1969)"),
+    ("ichimoku_cloud_width", "leading span A less leading span B as drawn 26 bars ago, by the close", 78, "ratio", "Hosoda (1969)"),
     ("sar_distance", "close less the parabolic SAR (0.02, 0.2) begun 100 bars back, by the close", 100, "ratio", _WILDER),
     ("sar_bars_since_flip", "bars since the parabolic SAR changed sides, by 100", 100, "share", _WILDER),
     ("donchian_position_20", "place of the close within the 20-bar high-low channel; 0.5 where it has no width", 20, "share", "Donchian channel, Murphy (1999)"),
@@ -234,7 +234,7 @@ def channels(x, t, n, s, out):  # type: ignore[no-untyped-def]
             path += abs(x[C, i] - x[C, i - 1])
         span = highest(x, C, t, 28) - lowest(x, C, t, 28)
         out[12] = span / path if path > TINY * c else 0.0
-    if n >= 77:
+    if n >= 78:
         u = t - 26
         a = 0.25 * (highest(x, H, u, 9) + lowest(x, L, u, 9) + highest(x, H, u, 26) + lowest(x, L, u, 26))
         b = 0.5 * (highest(x, H, u, 52) + lowest(x, L, u, 52))
