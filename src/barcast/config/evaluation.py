@@ -103,7 +103,7 @@ class EvaluationConfig(Section):
         default=0.05,
         ge=0,
         le=1,
-        description="Change threshold: accuracy lost against the incumbent in any judged slice.",
+        description="Change threshold: accuracy lost, beyond chance, against the incumbent.",
     )
     lightgbm_rounds: int = Field(default=150, ge=1, description="Boosting rounds of the LightGBM baseline.")
     seed: int = Field(default=7, description="Seed of bootstraps, baselines and permutations.")

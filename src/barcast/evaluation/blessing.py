@@ -83,7 +83,7 @@ def bless(
 
 
 def _examples(rows: pl.DataFrame, rival: pl.DataFrame | None) -> pl.DataFrame:
-    band = (rows["confidence"] * 10).floor().clip(0, 9)
+    band = (rows["confidence"] * 10).floor().clip(0, 9).to_list()
     data = pl.DataFrame(
         {
             "label": rows["label"].cast(pl.Int64),
@@ -91,7 +91,7 @@ def _examples(rows: pl.DataFrame, rival: pl.DataFrame | None) -> pl.DataFrame:
             "symbol": rows["symbol"],
             "regime": rows["regime"],
             "hour": rows["event_timestamp"].dt.strftime("%H"),
-            "confidence_band": pl.select(pl.format("{}-{}", band / 10, (band + 1) / 10)).to_series(),
+            "confidence_band": [f"{b / 10:.1f}-{(b + 1) / 10:.1f}" for b in band],
         }
     )
     if rival is None:
@@ -167,8 +167,9 @@ def _read(
         shown = name != "all" and (small or name.split("=")[0] not in judged)
         change = numbers["accuracy"] - base.get(name, {}).get("accuracy", float("nan"))
         # TFMA drops change thresholds where models are given as columns, so its own figures are compared here
-        if not shown and change < -config.max_slice_accuracy_drop:
-            worse = f"{-change:.1%} below the incumbent, allowed are {config.max_slice_accuracy_drop:.1%}"
+        if not shown and change < -config.max_slice_accuracy_drop - _chance(numbers):
+            allowed = f"chance and {config.max_slice_accuracy_drop:.1%}"
+            worse = f"{-change:.1%} below the incumbent, more than {allowed}"
             failures[name] = f"{failures[name]} and {worse}" if name in failures else worse
         verdict = "shown" if shown else failures.get(name, "within limits")
         rows.append({"slice": name, **numbers, "accuracy_change": change, "judgement": verdict})
@@ -176,6 +177,14 @@ def _read(
     if not validation.validation_ok and not reasons:
         reasons = ["its validation failed without naming a slice"]
     return Blessing(bool(validation.validation_ok) and not reasons, tuple(reasons), pl.DataFrame(rows), kept)
+
+
+def _chance(numbers: dict[str, float]) -> float:
+    """Three standard errors of a difference of two accuracies: what a small slice shows between equal
+    models.
+    """
+    accuracy = numbers["accuracy"]
+    return float(3 * np.sqrt(2 * accuracy * (1 - accuracy) / numbers["rows"]))
 
 
 def _values(result: Any, model: str) -> dict[str, dict[str, float]]:

@@ -1,0 +1,210 @@
+"""`barcast backtest`: history replayed with scheduled retraining, calibration and gate, then measured and
+reported.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from barcast.config import Config
+    from barcast.datasets import Dataset
+    from barcast.evaluation.evaluate import Evaluation
+    from barcast.evaluation.replay import Replay
+    from barcast.training import TrainedModel
+
+app = typer.Typer(add_completion=False)
+KINDS = ("linear", "network")
+
+
+@app.command("backtest")
+def backtest(
+    config: ConfigOption = None,
+    model: Annotated[str, typer.Option(help="What is trained anew: linear or network.")] = "linear",
+    every_days: Annotated[float, typer.Option(help="Days between two trainings.")] = 30.0,
+    first_share: Annotated[float, typer.Option(help="Share of history before the first model serves.")] = 0.5,
+    symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of report.html, report.md and log.json.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Replay history: train on schedule, calibrate, pass the gate, serve until the next training, pay costs.
+
+    Each model is trained and judged only with labels that had ended at that time; what the gate promotes
+    answers from the next bar on. The report compares it with the newest model without a gate, with one model
+    for ever, and with buy-and-hold and persistence.
+    """
+    if model not in KINDS:
+        raise ConfigError(f"There is no model {model!r} to replay.", hint=f"Use one of: {', '.join(KINDS)}.")
+    if every_days <= 0 or not 0.05 <= first_share <= 0.95:
+        raise ConfigError(
+            f"every-days {every_days:g} must be above 0 and first-share {first_share:g} between 0.05 and 0.95."
+        )
+    from barcast.evaluation import replay
+
+    chosen = current(config)
+    wanted = [s.strip() for s in symbols.split(",") if s.strip()]
+    bars = _bars(chosen, wanted)
+    dataset = _dataset(chosen, bars)
+    times = replay.schedule(dataset.rows, first_share=first_share, every=timedelta(days=every_days))
+    trainer = _Trainer(dataset, chosen, model)
+    result = replay.run(
+        dataset.rows,
+        trainer,
+        retrain_at=times,
+        policy=chosen.gate,
+        costs=chosen.costs,
+        horizon_bars=chosen.horizon_bars,
+        on_step=None if json else lambda line: typer.echo(f"  {line}", err=True),
+    )
+    evaluation = _evaluate(result, bars, chosen)
+    folder = output or Path(chosen.storage.root) / chosen.workspace / "runs" / "backtest"
+    summary = _write(folder, result, evaluation, model, every_days)
+    if json:
+        print_json(summary)
+    else:
+        _show(result, evaluation, folder)
+
+
+def _bars(config: Config, symbols: list[str]) -> pl.DataFrame:
+    from barcast.bars import adjusted
+    from barcast.bars.ingest import ingest
+    from barcast.workspace import Workspace
+
+    store = ingest(
+        config, Workspace(config.workspace, Path(config.storage.root)), symbols=symbols or None
+    ).store
+    return adjusted(store.read(symbols=symbols or None))
+
+
+def _dataset(config: Config, bars: pl.DataFrame) -> Dataset:
+    """Features, labels and windows of all bars; every value at t knows only bars up to t."""
+    from barcast import datasets, labels
+    from barcast.bars import Calendar
+    from barcast.evaluation.frames import newest, oldest
+    from barcast.features import compute
+    from barcast.models import regime
+
+    calendar = Calendar.of(config.universe.calendar)
+    expected = calendar.close_times(
+        oldest(bars["event_timestamp"]), newest(bars["event_timestamp"]), config.interval
+    )
+    outcomes = labels.make(
+        bars, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected
+    )
+    features = compute(bars, interval=config.interval, calendar=calendar, config=config.features)
+    return datasets.build(
+        features,
+        outcomes,
+        lookback_bars=config.lookback_bars,
+        regimes=regime.rules(bars),
+        expected_times=expected,
+        max_gap_bars=config.labels.max_gap_bars,
+    )
+
+
+class _Trainer:
+    """Trains on the known rows of the dataset; the last part of them is held back for the gate."""
+
+    def __init__(self, dataset: Dataset, config: Config, kind: str) -> None:
+        self.dataset, self.config, self.kind = dataset, config, kind
+
+    def __call__(self, known: np.ndarray, as_of: datetime, number: int) -> _Model:
+        from barcast import splits
+        from barcast.evaluation.frames import newest
+        from barcast.training import train_linear, train_universal
+
+        part = self.dataset.take(known)
+        fold = splits.holdout(part.rows, self.config.splits)
+        train: Any = train_linear if self.kind == "linear" else train_universal
+        trained = train(part, fold, self.config)
+        ends = part.rows["label_end_timestamp"]
+        seen = max(newest(ends[span]) for span in (fold.train, fold.validation, fold.calibration))
+        return _Model(f"{self.kind} {as_of:%Y-%m-%d}", self.dataset, trained, seen, known[fold.test])
+
+
+class _Model:
+    """A trained model as `replay.Trained`."""
+
+    def __init__(
+        self, name: str, dataset: Dataset, trained: TrainedModel, seen_until: datetime, held_out: np.ndarray
+    ) -> None:
+        self.name, self.seen_until, self.held_out = name, seen_until, held_out
+        self._dataset, self._trained = dataset, trained
+        self.thresholds = trained.info.thresholds
+
+    def predict(self, positions: np.ndarray, thresholds: Any) -> pl.DataFrame:
+        return self._trained.predictions(self._dataset, positions, name=self.name, thresholds=thresholds)
+
+
+def _evaluate(result: Replay, bars: pl.DataFrame, config: Config) -> Evaluation:
+    from barcast.bars import Calendar
+    from barcast.evaluation.evaluate import evaluate
+
+    return evaluate(
+        result.served,
+        bars,
+        config.evaluation,
+        costs=config.costs,
+        horizon_bars=config.horizon_bars,
+        bars_per_year=Calendar.of(config.universe.calendar).bars_per_year(config.interval),
+    )
+
+
+def _write(
+    folder: Path, result: Replay, evaluation: Evaluation, model: str, every_days: float
+) -> dict[str, Any]:
+    import json
+
+    from barcast.evaluation import report
+
+    context = report.Context(
+        title=f"Replay: {model} trained every {every_days:g} days",
+        facts={"trainings": result.log.height, "promotions after the first": result.num_promotions},
+        notes=[
+            "Each training, calibration and verdict used only labels that had ended at that time.",
+            *(f"{row['at']:%Y-%m-%d}: {row['reason']}" for row in result.log.iter_rows(named=True)),
+        ],
+    )
+    summary = {"evaluation": evaluation.to_dict(), "log": result.log.to_dicts(), "folder": str(folder)}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(report.render(evaluation, context))
+    (folder / "report.md").write_text(report.markdown(evaluation, context))
+    (folder / "log.json").write_text(json.dumps(summary, indent=2, default=str))
+    return summary
+
+
+def _show(result: Replay, evaluation: Evaluation, folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from barcast.evaluation.words import lede, number
+
+    table = Table(title=f"{result.log.height} trainings, {result.num_promotions} promotions after the first")
+    for head in ("", "right", "log loss", "a year, net", "Sharpe", "deepest fall"):
+        table.add_column(head, justify="left" if not head else "right")
+    for name in evaluation.models:
+        ml, money = evaluation.metrics[name]["ml"], evaluation.metrics[name]["financial"]
+        table.add_row(
+            name,
+            number(ml["accuracy"], "percent"),
+            number(ml["log_loss"]),
+            number(money["annual_return"], "percent"),
+            number(money["sharpe"], "ratio"),
+            number(money["max_drawdown"], "percent"),
+        )
+    console = Console()
+    console.print(table)
+    console.print(lede(evaluation))
+    console.print(f"Report: {folder / 'report.html'}")
