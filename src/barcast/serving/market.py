@@ -174,6 +174,18 @@ class MarketBook:
             self._contexts[key] = kept
         return kept[1]
 
+    def returns(self, symbols: tuple[str, ...]) -> NDArray[np.float64]:
+        """(N, S) simple returns per bar at the times that all the symbols have."""
+        with self._lock:
+            known = [self._histories[s] for s in symbols if s in self._histories]
+        if len(known) < len(symbols) or not known:
+            return np.empty((0, len(symbols)))
+        times = known[0].times
+        for history in known[1:]:
+            times = np.intersect1d(times, history.times)
+        prices = np.stack([h.closes[np.searchsorted(h.times, times)] for h in known], axis=1)
+        return np.asarray(prices[1:] / prices[:-1] - 1.0)
+
     def correlation(self, symbols: tuple[str, ...], lookback_hours: float) -> NDArray[np.float64]:
         """(S, S) correlation of log returns over bars that all the symbols have; 0 where there are fewer
         than 20.

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -33,6 +33,9 @@ from barcast.serving.metrics import Metrics
 from barcast.serving.types import Prediction
 from barcast.serving.windows import OnlineStore, WindowReader
 from barcast.workspace import Workspace
+
+if TYPE_CHECKING:
+    from barcast.decisions.portfolio import Allocation
 
 MAX_SYMBOLS = 5000
 _LIVE_SOURCES = ("ccxt", "ib")  # the others end in the past
@@ -159,6 +162,26 @@ class Predictor:
     ) -> list[Prediction]:
         """As `predict`, in a worker thread."""
         return await asyncio.to_thread(self.predict, symbols, explain=explain, account=account)
+
+    def portfolio(self, symbols: Sequence[str] | None = None) -> Allocation:
+        """Capital shared between the symbols by their predicted returns and the covariance of their past.
+
+        Raises:
+            ConfigError: there are no bars.
+            DataError: the symbols have no common past.
+        """
+        from barcast.decisions.portfolio import allocate
+
+        expected = {
+            a.symbol: a.expected_return
+            for a in self.predict(symbols)
+            if a.expected_return is not None and a.model_kind != "rules"
+        }
+        names = tuple(sorted(expected))
+        returns = self.book.returns(names)
+        return allocate(
+            names, returns, expected, self.config.decisions, horizon_bars=self.config.horizon_bars
+        )
 
     def observe(self, bars: pl.DataFrame, windows: Sequence[Window]) -> None:
         """Take over what the stream has just computed, before it is written to any store.
