@@ -42,6 +42,8 @@ $(STAMP): requirements.lock pyproject.toml
 	echo "barcast: installing the pinned packages (about a minute the first time)"; \
 	"$$uv" pip sync --quiet --compile-bytecode --require-hashes --python $(PY) requirements.lock; \
 	"$$uv" pip install --quiet --no-deps --python $(PY) --editable .; \
+	echo "barcast: compiling the feature kernels (once)"; \
+	$(PY) -m barcast.features; \
 	touch $(STAMP)
 
 lock: ## compile the pinned list anew
@@ -60,6 +62,9 @@ compile: setup ## pipelines to YAML
 
 format: setup
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .
+
+conformance: setup ## one suite against any server: make conformance ENDPOINT=host:port REST=host:port
+	@ENDPOINT=$(ENDPOINT) REST=$(REST) MODELS=$(MODELS) $(PY) -m pytest -q tests/conformance -p no:cacheprovider
 
 clean: ## forget all state of this checkout (models, bars, registry)
 	@rm -rf .barcast

@@ -32,11 +32,6 @@ def gate(
         decision: `promote` when the configuration approves by itself and somebody won, else `wait` or `keep`.
         plan: what to promote, as JSON.
     """
-    from typing import NamedTuple
-
     from barcast import steps
 
-    gate_outputs = NamedTuple("Gate", [("decision", str), ("plan", str)])
-    return gate_outputs(
-        *steps.gate(config, run_id, candidates, bars.path, dataset.path, predictions.path, report.path)
-    )
+    return steps.gate(config, run_id, candidates, bars.path, dataset.path, predictions.path, report.path)

@@ -89,7 +89,11 @@ def _configuration(
         },
     }
     if path is None:
-        overrides["universe"] = {"calendar": "24/7"}
+        from barcast.bars.sources.files import guess_calendar
+        from barcast.config.bars import FilesConfig
+
+        calendar = guess_calendar(FilesConfig.model_validate(source["files"]), str(interval))
+        overrides["universe"] = {"calendar": calendar}
     return load(path, root=base_folder(), source=source, **overrides)
 
 

@@ -29,14 +29,9 @@ def serve(
             hint="Run `barcast run` (and `barcast models approve`, if approval is manual) first.",
         )
     chosen = port if port is not None else int(settings.serving.endpoint.rpartition(":")[2])
-    arguments = [
-        f"--port={chosen}",
-        f"--model_config_file={models_config}",
-        "--model_config_file_poll_wait_seconds=1",
-        "--allow_version_labels_for_unavailable_models=true",
-    ]
-    if rest_port:
-        arguments.append(f"--rest_api_port={rest_port}")
-    code = model_server.main(arguments)
+    flags = settings.model_server.flags(models_config, workspace.root / "xla-cache")
+    from barcast.serving.model_server.process import command_line
+
+    code = model_server.main(command_line({**flags, "port": chosen, "rest_api_port": rest_port}))
     if code:
         raise typer.Exit(code)

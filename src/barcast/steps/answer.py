@@ -24,19 +24,25 @@ def canary(run: Run, promoted: str, answers_path: str) -> None:
 
     registry = Registry(run.workspace, run.config)
     plan = json.loads(promoted)
-    with live_server(run) as endpoint, ModelClient(endpoint, retries=2) as client:
-        ask = ask_with(client)
-        for item in plan:
-            try:
+    doubtful = plan
+    try:
+        with live_server(run) as endpoint, ModelClient(endpoint, retries=2) as client:
+            ask = ask_with(client)
+            for position, item in enumerate(plan):
+                doubtful = plan[position : position + 1]
                 registry.confirm(item["word"], int(item["version"]), ask)
-            except BarcastError as error:
-                _take_back(registry, item["word"], str(error))
-                raise RegistryError(
-                    f"{item['word']} version {item['version']} went live but did not answer as evaluated, and was "
-                    f"taken back: {error}",
-                    hint=f"`barcast models history {item['word']}` shows what serves now.",
-                ) from error
-        found = answers(run.config, endpoint)
+            doubtful = []
+            found = answers(run.config, endpoint)
+    except BarcastError as error:
+        for item in doubtful:
+            _take_back(registry, item["word"], str(error))
+        if not doubtful:
+            raise
+        back = ", ".join(f"{item['word']} version {item['version']}" for item in doubtful)
+        raise RegistryError(
+            f"{back} went live but did not answer as evaluated, and was taken back: {error}",
+            hint="`barcast models history SYMBOL` shows what serves now.",
+        ) from error
     Path(answers_path).write_text(json.dumps(found, indent=2, default=str))
     shutil.copy(answers_path, run.folder / "answers.json")
     run.note(f"{len(found)} symbols answered over gRPC by {len(plan)} new versions")

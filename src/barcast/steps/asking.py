@@ -13,11 +13,12 @@ from barcast.config import Config
 from barcast.errors import ServingError
 from barcast.registry import Ask, Registry
 from barcast.registry.asking import listens
-from barcast.registry.fingerprint import check, load
 from barcast.serving import ModelClient
 from barcast.steps._record import Run
 
 _PATIENCE_SECONDS = 60.0
+# Compiling with XLA pays for thousands of requests, not for one.
+_FOR_A_MOMENT: dict[str, Any] = {"port": 0, "rest_api_port": 0, "xla_cpu_compilation_enabled": False}
 
 
 def ask_with(client: ModelClient) -> Ask:
@@ -37,7 +38,8 @@ def live_server(run: Run) -> Iterator[str]:
     if listens(run.config.serving.endpoint):
         yield run.config.serving.endpoint
         return
-    with start(model_config_file=run.workspace.models / "models.config", port=0) as server:
+    flags = run.config.model_server.flags(run.workspace.models / "models.config")
+    with start(**{**flags, **_FOR_A_MOMENT}) as server:
         yield server.endpoint
 
 
@@ -62,23 +64,12 @@ def candidate_server(
             base.mkdir(parents=True, exist_ok=True)
             shutil.move(fetched, base / str(version))
             bases[name] = str(base)
-        with start(models=bases, port=0) as server, ModelClient(server.endpoint, retries=2) as client:
+        with start(models=bases, **_FOR_A_MOMENT) as server, ModelClient(server.endpoint, retries=2) as client:
             ask = ask_with(client)
 
             def confirm(word: str, version: int) -> float:
-                name = registry.model_name(word)
-                state = registry.state()
-                found = registry.version(registry.model(state, word), version)
-                expected = found.registered.details.get("fingerprint", "")
-                recorded = load(registry.fingerprint_path(name, version), expected)
-                result = check(
-                    ask,
-                    name,
-                    version,
-                    recorded,
-                    tolerance=run.config.registry.fingerprint_tolerance,
-                    timeout_seconds=run.config.registry.fingerprint_timeout_seconds,
-                )
+                model = registry.model(registry.state(), word)
+                result = registry.compare(model, version, ask)
                 return max(v for k, v in result.items() if k != "seconds")
 
             yield confirm

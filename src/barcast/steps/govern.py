@@ -168,21 +168,15 @@ def _attempts(registry: Any, word: str) -> list[Any]:
     """Earlier attempts at the gate in this model's life, from the ledger."""
     from barcast.evaluation.gate import Attempt
 
-    model = registry.state().models.get(registry.model_name(word))
-    found = []
-    for version in model.versions.values() if model else ():
-        if version.judged is not None:
-            details = version.judged.details
-            numbers = details.get("numbers", {})
-            found.append(
-                Attempt(
-                    version.judged.time,
-                    float(details.get("spent", numbers.get("alpha", 0.0)) or 0.0),
-                    details["outcome"],
-                    numbers.get("candidate_sharpe_per_block"),
-                )
-            )
-    return found
+    return [
+        Attempt(
+            datetime.fromisoformat(str(entry["at"])),
+            float(entry["spent"] or 0.0),
+            entry["outcome"],
+            entry["numbers"].get("candidate_sharpe_per_block"),
+        )
+        for entry in registry.verdicts(word)
+    ]
 
 
 def _infrastructure(run: Run, registry: Any, versions: str) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class RunningServer:
     log: Path
 
 
-def _flags(options: Mapping[str, object]) -> list[str]:
+def command_line(options: Mapping[str, object]) -> list[str]:
+    """The server's arguments for flags by name; None leaves one out."""
     found = []
     for name, value in options.items():
         if value is None:
@@ -119,7 +120,7 @@ def start(
                 sys.executable,
                 "-m",
                 "barcast.serving.model_server",
-                *_flags(
+                *command_line(
                     {
                         "port": port,
                         "rest_api_port": rest_api_port,

@@ -1,0 +1,77 @@
+"""The command itself: help is quick and whole, errors are a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from barcast.cli import COMMANDS
+
+
+def barcast(*arguments: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from barcast.cli import main; main()", *arguments],
+        env={**os.environ, "BARCAST_ROOT": str(root), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = barcast("--help", root=tmp_path)
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    heavy = "('tensorflow','feast','mlflow','kfp','great_expectations','polars')"
+    code = (
+        "import sys\nfrom barcast.cli import main\nsys.argv=['barcast','--help']\n"
+        f"try: main()\nexcept SystemExit: pass\nassert not [m for m in {heavy} if m in sys.modules]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, tmp_path: Path) -> None:
+    from typer.main import get_command
+
+    from barcast.cli import app
+
+    group = get_command(app)
+    command = group.get_command(None, name)  # type: ignore[attr-defined]
+    assert command is not None
+    assert command.help or getattr(command, "commands", None)
+
+
+def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
+    done = barcast("predikt", root=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean 'predict'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_key_in_a_configuration_leaves_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("horizons: 3\n")
+    done = barcast("run", str(tmp_path / "c.yaml"), root=tmp_path / "state")
+    assert done.returncode == 2
+    assert "horizons: unknown key" in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_serve_with_nothing_live_says_what_to_do(tmp_path: Path) -> None:
+    done = barcast("serve", root=tmp_path)
+    assert done.returncode == 7
+    assert "barcast run" in done.stderr
+
+
+def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:
+    done = barcast("run", "--bars", str(tmp_path), root=tmp_path / "state")
+    assert done.returncode == 2
+    assert "--interval" in done.stderr

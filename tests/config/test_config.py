@@ -1,0 +1,75 @@
+"""The configuration schema: strict, hashed, readable when wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from barcast.config import Config, load
+from barcast.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="horizont_bars: unknown key. Did you mean 'horizon_bars'"):
+        load(written(tmp_path, "horizont_bars: 3"))
+
+
+def test_unknown_key_in_a_section_suggests_from_that_section(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training.max_epoch: unknown key. Did you mean 'max_epochs'"):
+        load(written(tmp_path, "training:\n  max_epoch: 3"))
+
+
+@pytest.mark.parametrize("text", ["interval: 5x", "horizon_bars: 0", "approval: maybe", "seed: -1"])
+def test_value_out_of_range_is_refused_with_its_key(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=text.partition(":")[0] + "|Interval"):
+        load(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "just words", ":\n  - ]["])
+def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load(written(tmp_path, text))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file .*nowhere\.yaml"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_hash_depends_on_every_definition_and_not_on_where_state_lives(tmp_path: Path) -> None:
+    base = load(root=tmp_path / "a")
+    assert base.hash == load(root=tmp_path / "b").hash
+    assert base.hash != load(root=tmp_path / "a", seed=8).hash
+    assert base.hash == Config.model_validate_json(base.model_dump_json()).hash
+
+
+def test_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load().seed = 3  # type: ignore[misc]
+
+
+def test_every_setting_has_a_default_and_a_description() -> None:
+    def walk(model: type, where: str) -> list[str]:
+        bare = []
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            inner = field.annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields"):
+                bare += walk(inner, f"{where}{name}.")
+            elif not field.description or field.is_required():
+                bare.append(where + name)
+        return bare
+
+    assert walk(Config, "") == []
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml")))
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    assert load(path).workspace
