@@ -121,7 +121,7 @@ class Manager:
         aspired = [v for v in live.values() if v.aspired]
         if spare and (not aspired or len(spare) > 1 or any(v.aspired for v in ready)):
             # A failed version is still aspired but not live: while it is, the old one must stay.
-            failed = any(v.aspired for v in self._ended.get(name, {}).values())
+            failed = any(v.aspired and v.error for v in self._ended.get(name, {}).values())
             if not (failed and not aspired and len(spare) == 1):
                 self._unload(spare[0])
                 return
@@ -282,8 +282,10 @@ class Manager:
             return "available"
         if live:
             return "pending"
-        failed = any(v.aspired and v.error is not None for v in self._ended.get(name, {}).values())
-        return "failed" if failed else "missing"
+        ended = [v for v in self._ended.get(name, {}).values() if v.aspired]
+        if any(v.error is None for v in ended):
+            return "pending"  # wanted again while it went; the next scan loads it anew
+        return "failed" if ended else "missing"
 
     def interrupt(self) -> None:
         """Stop looking at the disk and end all waiting."""
