@@ -80,7 +80,7 @@ def test_exchange_that_stays_away_is_an_error_with_words(exchange):
 
 
 def test_unknown_market_exchange_interval_and_no_symbols_are_named(exchange):
-    with pytest.raises(DataError, match="no market 'BTC/USD'.*BTC/USDT"):
+    with pytest.raises(DataError, match=r"no market 'BTC/USD'.*BTC/USDT"):
         source(exchange, symbols=("BTC/USD",)).fetch()
     with pytest.raises(ConfigError, match="binance"):
         CcxtSource(CcxtConfig(exchange="binanse", symbols=("BTC/USDT",)), "1m")

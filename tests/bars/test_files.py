@@ -217,3 +217,21 @@ def test_configured_symbols_and_span_limit_every_source():
     assert days == [date(2013, 2, 20), date(2013, 2, 21), date(2013, 2, 22)]
     with pytest.raises(DataError, match="no symbol 'AAPL'"):
         limited.fetch(["AAPL"])
+
+
+def test_daily_midnights_are_dates_and_calendar_is_guessed(tmp_path):
+    from barcast.bars.sources.files import guess_calendar
+
+    days = [T0 + timedelta(days=i) for i in range(1, 12)]
+    (tmp_path / "all").mkdir()
+    (tmp_path / "stocks").mkdir()
+    bars = pl.DataFrame({"timestamp": days}).with_columns(
+        **{n: pl.lit(5.0) for n in ("open", "high", "low", "close", "volume")}
+    )
+    bars.write_parquet(tmp_path / "all" / "BTC.parquet")
+    bars.filter(pl.col("timestamp").dt.weekday() < 6).write_parquet(tmp_path / "stocks" / "X.parquet")
+    assert guess_calendar(FilesConfig(path=str(tmp_path / "all")), "1d") == "24/7"
+    assert guess_calendar(FilesConfig(path=str(tmp_path / "stocks")), "1d") == "XNYS"
+    stocks = source(tmp_path / "stocks", "1d", "XNYS").fetch()
+    assert stocks["event_timestamp"][0] == datetime(2024, 1, 2, 21, tzinfo=UTC)
+    assert source(tmp_path / "all", "1d").fetch()["event_timestamp"][0] == days[0] + timedelta(days=1)

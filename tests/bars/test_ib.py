@@ -127,10 +127,10 @@ def test_unreachable_gateway_says_what_to_start():
 
 def test_unknown_and_ambiguous_contracts_are_named():
     peer = gateway(TIMES[100])
-    with clock.fixed(TIMES[100]), pytest.raises(DataError, match="no contract.*'NOPE'"):
+    with clock.fixed(TIMES[100]), pytest.raises(DataError, match=r"no contract.*'NOPE'"):
         source(peer, symbols=("NOPE",)).fetch()
     peer.ambiguous.add("AAPL")
-    with clock.fixed(TIMES[100]), pytest.raises(DataError, match="contract.*'AAPL'"):
+    with clock.fixed(TIMES[100]), pytest.raises(DataError, match=r"contract.*'AAPL'"):
         source(peer).fetch(["AAPL"])
     with pytest.raises(ConfigError, match="is no contract"):
         source(peer, symbols=("STK:AAPL",)).fetch()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from barcast.config.base import Section
+
+
+# YAML reads 2024-01-31 as a date; a time may be written with or without quotes.
+Moment = Annotated[str, BeforeValidator(lambda v: v.isoformat() if isinstance(v, date) else v)]
 
 
 class FilesConfig(Section):
@@ -37,7 +42,7 @@ class SimulatorConfig(Section):
     num_symbols: int = Field(default=4, ge=1, le=10_000, description="Symbols SIM0000, SIM0001 and on.")
     num_bars: int = Field(default=3000, ge=2, description="Bars per symbol.")
     seed: int = Field(default=7, ge=0, description="Same seed, same bars.")
-    start: str = Field(
+    start: Moment = Field(
         default="2020-01-01", description="Date from which the first bar is sought (ISO 8601, UTC)."
     )
     volatility_annual: float = Field(
@@ -53,7 +58,7 @@ class CcxtConfig(Section):
 
     exchange: str = Field(default="binance", description="ccxt's name of the exchange.")
     symbols: tuple[str, ...] = Field(default=(), description="Pairs in ccxt's form, e.g. BTC/USDT.")
-    start: str = Field(
+    start: Moment = Field(
         default="", description="First bar to fetch (ISO 8601, UTC); empty: the last `page_bars` bars."
     )
     page_bars: int = Field(default=1000, ge=1, description="Bars asked for in one request.")
@@ -84,7 +89,7 @@ class IbConfig(Section):
         description="Which prices; TRADES are split-adjusted by the broker and carry volume.",
     )
     regular_hours_only: bool = Field(default=True, description="Leave out bars outside the regular session.")
-    start: str = Field(
+    start: Moment = Field(
         default="", description="First bar to fetch (ISO 8601, UTC); empty: one request's worth."
     )
     timeout_seconds: float = Field(default=60.0, gt=0, description="Limit for one request.")
@@ -138,10 +143,10 @@ class SourceConfig(Section):
     symbols: tuple[str, ...] = Field(
         default=(), description="Take only these symbols; empty: all that the source has."
     )
-    start: str = Field(
+    start: Moment = Field(
         default="", description="Take bars that close after this time (ISO 8601, UTC); empty: from the first."
     )
-    end: str = Field(
+    end: Moment = Field(
         default="", description="Take bars that close up to this time (ISO 8601, UTC); empty: to the last."
     )
     files: FilesConfig = Field(default=FilesConfig(), description="Settings of kind `files`.")

@@ -304,3 +304,17 @@ def _ordered(frame: pl.DataFrame, file: Path) -> None:
             f" ({wrong.height} such row(s)).",
             hint="Sort the file by time and keep one row per bar.",
         )
+
+
+def guess_calendar(config: FilesConfig, interval: str) -> str:
+    """The calendar to begin with for files: "24/7" if any bar opens on a Saturday, else "XNYS".
+
+    Raises:
+        DataError: the files are not bars.
+    """
+    source = FilesSource(config, interval, "24/7")
+    for symbol in source.symbols():
+        opened = source.fetch([symbol])["event_timestamp"] - intervals.parse(interval)
+        if (opened.dt.weekday() == 6).any():
+            return "24/7"
+    return "XNYS"
