@@ -35,7 +35,7 @@ class LinearFit:
     penalty: float
 
 
-def _logistic(
+def logistic(
     x: np.ndarray, label: np.ndarray, weight: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression as (3, F') and (3,); a class never seen gets a very low intercept."""
@@ -84,7 +84,7 @@ def fit(
         p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
         return float(-p[np.arange(len(z)), validation_arrays["label"]].mean())
 
-    tried = [(penalty, _logistic(x, arrays["label"], weight, penalty)) for penalty in penalties]
+    tried = [(penalty, logistic(x, arrays["label"], weight, penalty)) for penalty in penalties]
     penalty, classes = min(tried, key=lambda found: log_loss(found[1]))
     scale = np.maximum(arrays["volatility"].astype(np.float64), 1e-8)
     returns = arrays["forward_log_return"].astype(np.float64)
@@ -104,8 +104,8 @@ def fit(
     trend = arrays["trend_strength"]
     return LinearFit(
         classes,
-        _logistic(x, arrays["regime"], weight, 100.0),
-        _logistic(x, arrays["volatility_regime"], weight, 100.0),
+        logistic(x, arrays["regime"], weight, 100.0),
+        logistic(x, arrays["volatility_regime"], weight, 100.0),
         mean_return,
         (log_volatility[0], log_volatility[1] + float(np.log(ratio))),
         ridge(trend.astype(np.float64), trend >= 0, 1.0),

@@ -17,7 +17,8 @@ from barcast.errors import ModelError
 class Architecture:
     """Everything that decides the network's variables.
 
-    `selected` holds the positions of the features used, inside the generation's `num_features`.
+    `selected` holds the positions of the features used, inside the generation's `num_features`; `columns` counts
+    progressive columns; `specialists` names an ensemble's specialists with their features' positions.
     """
 
     num_features: int
@@ -36,6 +37,7 @@ class Architecture:
     bayesian_samples: int
     recurrence: str
     columns: int = 0
+    specialists: tuple[tuple[str, tuple[int, ...]], ...] = ()
     precision: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,12 +52,17 @@ class Architecture:
             ModelError: a field is missing or unknown: the file belongs to another version.
         """
         try:
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            plain: dict[str, Any] = {k: _tuples(v) for k, v in values.items()}
             return cls(**plain)
         except TypeError as error:
             raise ModelError(
                 f"The saved architecture is not understood: {error}.", hint="Train again."
             ) from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists back to tuples, at every depth."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

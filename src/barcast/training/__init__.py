@@ -6,6 +6,7 @@ answers as a frame, `TrainedModel.export` its served form.
 
 from __future__ import annotations
 
+from barcast.training.ensemble import train_ensemble
 from barcast.training.settings import PlainSettings, Settings
 from barcast.training.symbol import train_symbol
 from barcast.training.trained import ModelInfo, TrainedModel
@@ -15,6 +16,7 @@ __all__ = [
     "train_linear",
     "train_universal",
     "train_symbol",
+    "train_ensemble",
     "TrainedModel",
     "ModelInfo",
     "Settings",

@@ -19,7 +19,7 @@ from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
 from barcast.training.settings import Settings
-from barcast.training.trained import TrainedModel, load_weights, make_network
+from barcast.training.trained import TrainedModel, make_network
 from barcast.training.universal import curves, describe, finish
 
 # Layers by name, from the answer heads back to the input: each stage adds the next group.
@@ -51,7 +51,7 @@ def reset_heads(network: Any, fresh: Any) -> None:
 def copy_of(parent: TrainedModel, seed: int) -> Any:
     """A network of the parent's architecture and weights, independent of it."""
     network = make_network(parent.info.kind, parent.architecture, seed)
-    load_weights(network, {w.path: np.asarray(w) for w in parent.network.weights})
+    network.set_weights(parent.network.get_weights())
     return network
 
 

@@ -60,10 +60,11 @@ class ModelInfo:
 
 def make_network(kind: str, architecture: Architecture, seed: int) -> Any:
     """A built, untrained model of this kind."""
+    from barcast.models.ensemble import Ensemble
     from barcast.models.linear import LinearNetwork
     from barcast.models.network import Network
 
-    kinds: dict[str, Any] = {"network": Network, "linear": LinearNetwork}
+    kinds: dict[str, Any] = {"network": Network, "linear": LinearNetwork, "ensemble": Ensemble}
     if kind not in kinds:
         raise ModelError(f"Model kind {kind!r} is not known.", hint=f"It is one of {sorted(kinds)}.")
     return kinds[kind](architecture, seed=seed).build_once()
@@ -208,7 +209,7 @@ class TrainedModel:
         found = {
             "model.json": json.dumps(described, indent=1, sort_keys=True).encode(),
             "serving.json": json.dumps(serving, indent=1).encode(),
-            "weights.npz": _npz({v.path: np.asarray(v) for v in self.network.weights}),
+            "weights.npz": _npz(weights_by_name(self.network)),
             "reference.npz": _npz(self.reference),
         }
         return found | ({"neighbours.npz": self.neighbours} if self.neighbours else {})
@@ -264,16 +265,22 @@ class TrainedModel:
         return cls(network, info, reference, neighbours.read_bytes() if neighbours.is_file() else b"")
 
 
+def weights_by_name(network: Any) -> dict[str, np.ndarray]:
+    """Every weight under its position and its path without the model's own name, which Keras numbers.
+
+    Random states are no weights: answers never read them.
+    """
+    return {f"{i:04d}/{_plain(w.path)}": np.asarray(w) for i, w in enumerate(network.weights)}
+
+
 def load_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
-    """Assign variables by path.
+    """Assign weights written by `weights_by_name`.
 
     Raises:
-        ModelError: a variable is missing or has another shape.
+        ModelError: a weight is missing or has another shape.
     """
-    by_path = {_plain(path): value for path, value in weights.items()}
-    # Random states are no weights: Keras numbers their names within a process, and answers never read them.
-    for variable in network.weights:
-        value = by_path.get(_plain(variable.path))
+    for i, variable in enumerate(network.weights):
+        value = weights.get(f"{i:04d}/{_plain(variable.path)}")
         if value is None or value.shape != tuple(variable.shape):
             raise ModelError(
                 f"The stored weights do not fit: {variable.path} should have shape {tuple(variable.shape)}, "
@@ -284,7 +291,7 @@ def load_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
 
 
 def _plain(path: str) -> str:
-    """A variable's path without the model's own name, which Keras numbers within a process."""
+    """A variable's path without the model's own name."""
     return path.split("/", 1)[1] if "/" in path else path
 
 
