@@ -60,6 +60,7 @@ def make_config(**changes: Any) -> Config:
         "workspace": "small",
         "interval": "5m",
         "lookback_bars": LOOKBACK,
+        "source": {"kind": "simulator"},
         "universe": {"calendar": "24/7"},
     }
     return Config.model_validate({**base, **changes})

@@ -31,11 +31,14 @@ from barcast.adapters.feast_online import (
 )
 from barcast.adapters.polars_offline_store import PolarsRetrievalJob, known_at
 from barcast.bars.calendar import Calendar
+from barcast.bars.universe import Universe, open_universe
 from barcast.config import Config
 from barcast.errors import ConfigError, ServingError
 from barcast.workspace import Workspace
 
 __all__ = ["FeatureStore", "Materialized", "MissingWindowError", "OnlineRow", "StaleWindowError"]
+
+_ROWS_AT_ONCE = 100_000  # bounds the memory of a write
 
 
 class FeatureStore:
@@ -95,14 +98,17 @@ class FeatureStore:
             DataError: a column is missing or unknown, a key is null, a feature is NaN or infinite.
         """
         rows = feast_checks.history(features, self.names)
-        stored = self.training_rows(rows.select(SYMBOL, EVENT))
-        same = pl.all_horizontal(pl.col(n).eq_missing(pl.col(f"{n}__stored")) for n in self.names)
-        beside = rows.hstack(stored.select(pl.col(self.names).name.suffix("__stored")))
-        changed = beside.filter(~same).select(rows.columns)
-        if changed.height:
-            table = changed.to_arrow(compat_level=pl.CompatLevel.oldest())
-            self.provider.ingest_df_to_offline_store(self.views[0], table)
-        return changed.height
+        written = 0
+        for part in rows.iter_slices(_ROWS_AT_ONCE):
+            stored = self.training_rows(part.select(SYMBOL, EVENT))
+            same = pl.all_horizontal(pl.col(n).eq_missing(pl.col(f"{n}__stored")) for n in self.names)
+            beside = part.hstack(stored.select(pl.col(self.names).name.suffix("__stored")))
+            changed = beside.filter(~same).select(part.columns)
+            if changed.height:
+                table = changed.to_arrow(compat_level=pl.CompatLevel.oldest())
+                self.provider.ingest_df_to_offline_store(self.views[0], table)
+            written += changed.height
+        return written
 
     def training_rows(self, entities: pl.DataFrame, as_of: datetime | None = None) -> pl.DataFrame:
         """Each entity row with the features that hold at its time; order, duplicates and columns are kept.
@@ -241,6 +247,10 @@ class FeatureStore:
             views.append(known)
         return tuple(views)
 
+    @cached_property
+    def _universe(self) -> Universe:
+        return open_universe(self.config.universe, source_kind=self.config.source.kind)
+
     @property
     def provider(self) -> Any:
         """Feast's provider, once the registered views are known to fit."""
@@ -281,7 +291,7 @@ class FeatureStore:
             ) from error
 
     def _calendar(self, symbol: str) -> Calendar:
-        return Calendar.of(self.config.universe.calendar)
+        return self._universe.calendar_of(symbol)
 
     def _refuse(self, symbols: Sequence[str], found: Mapping[str, OnlineRow]) -> None:
         missing = [symbol for symbol in symbols if symbol not in found]
