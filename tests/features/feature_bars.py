@@ -40,7 +40,9 @@ def make_bars(
         low = np.minimum(open_, close) * np.exp(-random.random(count) * volatility)
         volume = random.lognormal(4, 1, count) * (random.random(count) >= zero_volume)
         if tick:
-            open_, high, low, close = (np.maximum(np.round(v / tick), 1) * tick for v in (open_, high, low, close))
+            open_, high, low, close = (
+                np.maximum(np.round(v / tick), 1) * tick for v in (open_, high, low, close)
+            )
         frame = pl.DataFrame(
             {
                 "symbol": f"S{s}",
@@ -77,6 +79,8 @@ def differences(a: pl.DataFrame, b: pl.DataFrame) -> list[str]:
 
 def streamed(engine: StreamEngine, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of an engine that gets the bars time by time."""
-    parts = [engine.update(part) for part in frame.sort("event_timestamp").partition_by("event_timestamp", maintain_order=True)]
+    parts = [
+        engine.update(part)
+        for part in frame.sort("event_timestamp").partition_by("event_timestamp", maintain_order=True)
+    ]
     return pl.concat(parts).sort("symbol", "event_timestamp")
-

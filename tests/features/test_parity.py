@@ -13,7 +13,10 @@ from barcast.features import StreamEngine, compute
 
 ALWAYS = Calendar.of("24/7")
 SLOW = settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 tables = st.builds(
@@ -46,7 +49,9 @@ def test_stream_with_any_bars_equals_batch(frame: pl.DataFrame) -> None:
 
 @SLOW
 @given(tables, st.integers(1, 300), st.randoms())
-def test_prefix_and_row_order_with_any_bars_change_nothing(frame: pl.DataFrame, cut: int, random: object) -> None:
+def test_prefix_and_row_order_with_any_bars_change_nothing(
+    frame: pl.DataFrame, cut: int, random: object
+) -> None:
     interval = interval_of(frame)
     whole = compute(frame, interval=interval, calendar=ALWAYS)
     end = frame["event_timestamp"].unique().sort()[:cut].max()
@@ -69,7 +74,9 @@ def test_late_peers_with_deadline_are_stale_in_batch_and_stream() -> None:
     frame = make_bars(4, 400, seed=8)
     late = (pl.col("symbol") == "S1") & (pl.col("event_timestamp").dt.minute() == 25)
     frame = frame.with_columns(
-        created_timestamp=pl.when(late).then(pl.col("event_timestamp").dt.offset_by("40s")).otherwise("created_timestamp")
+        created_timestamp=pl.when(late)
+        .then(pl.col("event_timestamp").dt.offset_by("40s"))
+        .otherwise("created_timestamp")
     )
     batch = compute(frame, interval="5m", calendar=ALWAYS)
     engine = StreamEngine("5m", ALWAYS)
@@ -80,8 +87,13 @@ def test_late_peers_with_deadline_are_stale_in_batch_and_stream() -> None:
         if prompt.height < part.height:
             rows.append(engine.update(part.filter(pl.col("created_timestamp") > pl.col("event_timestamp"))))
     assert differences(batch, pl.concat(rows).sort("symbol", "event_timestamp")) == []
-    prompt_only = compute(frame.with_columns(created_timestamp="event_timestamp"), interval="5m", calendar=ALWAYS)
-    changed = batch.filter(pl.col("symbol") == "S0")["market_return_1"] != prompt_only.filter(pl.col("symbol") == "S0")["market_return_1"]
+    prompt_only = compute(
+        frame.with_columns(created_timestamp="event_timestamp"), interval="5m", calendar=ALWAYS
+    )
+    changed = (
+        batch.filter(pl.col("symbol") == "S0")["market_return_1"]
+        != prompt_only.filter(pl.col("symbol") == "S0")["market_return_1"]
+    )
     assert changed.sum() > 0
 
 
@@ -93,7 +105,11 @@ def test_start_of_history_after_settling_changes_nothing() -> None:
     from barcast.features import catalogue
 
     specs = {spec.name: spec for spec in catalogue("5m")}
-    found = [line for line in differences(whole.slice(1433), tail) if specs[line.split(":")[0]].settles_bars <= 1100]
+    found = [
+        line
+        for line in differences(whole.slice(1433), tail)
+        if specs[line.split(":")[0]].settles_bars <= 1100
+    ]
     assert found == []
 
 
@@ -102,10 +118,16 @@ def test_new_york_calendar_with_half_days_streams_as_batch(interval: str) -> Non
     from datetime import UTC, datetime
 
     calendar = Calendar.of("XNYS")
-    closes = calendar.close_times(datetime(2023, 11, 20, tzinfo=UTC), datetime(2024, 12, 31, tzinfo=UTC), interval)[:420]
+    closes = calendar.close_times(
+        datetime(2023, 11, 20, tzinfo=UTC), datetime(2024, 12, 31, tzinfo=UTC), interval
+    )[:420]
     frame = make_bars(2, len(closes), interval, seed=2)
     order = pl.DataFrame({"event_timestamp": frame["event_timestamp"].unique().sort(), "real": closes})
-    frame = frame.join(order, on="event_timestamp").with_columns(event_timestamp="real", created_timestamp="real").drop("real")
+    frame = (
+        frame.join(order, on="event_timestamp")
+        .with_columns(event_timestamp="real", created_timestamp="real")
+        .drop("real")
+    )
     batch = compute(frame, interval=interval, calendar=calendar)
     assert differences(batch, streamed(StreamEngine(interval, calendar), frame)) == []
 
@@ -115,9 +137,22 @@ def test_real_bars_with_gap_stream_as_batch(shared_data: object) -> None:
 
     frames = []
     for symbol in ("BTCUSDT", "XRPUSDT", "ADAUSDT"):
-        raw = pl.read_parquet(f"{shared_data}/crypto_1m/{symbol}.parquet").slice(6000, 900)  # holds the gap of 25 April
+        raw = pl.read_parquet(f"{shared_data}/crypto_1m/{symbol}.parquet").slice(
+            6000, 900
+        )  # holds the gap of 25 April
         close = (pl.col("timestamp") + timedelta(minutes=1)).cast(pl.Datetime("us", "UTC"))
-        frames.append(raw.select(symbol=pl.lit(symbol), event_timestamp=close, created_timestamp=close, open="open", high="high", low="low", close="close", volume="volume"))
+        frames.append(
+            raw.select(
+                symbol=pl.lit(symbol),
+                event_timestamp=close,
+                created_timestamp=close,
+                open="open",
+                high="high",
+                low="low",
+                close="close",
+                volume="volume",
+            )
+        )
     frame = pl.concat(frames)
     assert frame.sort("event_timestamp")["event_timestamp"].diff().max() > timedelta(hours=4)
     batch = compute(frame, interval="1m", calendar=ALWAYS)

@@ -14,9 +14,9 @@ CATEGORIES = ("ohlcv", "technical", "price_action", "temporal", "regime", "cross
 class FeaturesConfig(Section):
     """What the feature engines compute, in batch and in stream alike."""
 
-    categories: tuple[Literal["ohlcv", "technical", "price_action", "temporal", "regime", "cross_symbol", "meta"], ...] = Field(
-        default=CATEGORIES, description="The categories to compute; all of them by default."
-    )
+    categories: tuple[
+        Literal["ohlcv", "technical", "price_action", "temporal", "regime", "cross_symbol", "meta"], ...
+    ] = Field(default=CATEGORIES, description="The categories to compute; all of them by default.")
     correlation_threshold: float = Field(
         default=0.7, gt=0, lt=1, description="The least correlation at which another symbol counts as a peer."
     )
@@ -27,7 +27,9 @@ class FeaturesConfig(Section):
         default=24, gt=0, description="Calendar hours between two refreshes of the correlations."
     )
     correlation_min_observations: int = Field(
-        default=15, ge=3, description="The fewest common returns behind a correlation; with fewer there is none."
+        default=15,
+        ge=3,
+        description="The fewest common returns behind a correlation; with fewer there is none.",
     )
     max_peers: int = Field(
         default=16, ge=1, description="The most correlated peers kept per symbol: bounds the work per row."
@@ -36,14 +38,18 @@ class FeaturesConfig(Section):
         default=3, ge=0, description="A peer whose last bar is older than this many bars is left out."
     )
     peer_deadline_seconds: float = Field(
-        default=10, ge=0, description="A bar known this long after the first of its time counts as late for the others."
+        default=10,
+        ge=0,
+        description="A bar known this long after the first of its time counts as late for the others.",
     )
     late_bars: Literal["refuse", "replay"] = Field(
-        default="refuse", description="What the stream does with a bar older than its newest: refuse it or replay."
+        default="refuse",
+        description="What the stream does with a bar older than its newest: refuse it or replay.",
     )
     replay_bars: int = Field(
         default=256, ge=2, description="How many updates back a late bar may reach when it is replayed."
     )
     user_features: str | None = Field(
-        default=None, description="A Python file with the user's own features (see the guide `add a feature`)."
+        default=None,
+        description="A Python file with the user's own features (see the guide `add a feature`).",
     )

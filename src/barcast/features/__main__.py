@@ -35,12 +35,18 @@ def main() -> None:
 
     first = datetime(2024, 1, 2, tzinfo=UTC)
     rows = [
-        {"symbol": symbol, "event_timestamp": first + timedelta(days=k), "created_timestamp": first + timedelta(days=k)}
+        {
+            "symbol": symbol,
+            "event_timestamp": first + timedelta(days=k),
+            "created_timestamp": first + timedelta(days=k),
+        }
         | dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)
         for symbol in "AB"
         for k in range(3)
     ]
-    bars = pl.DataFrame(rows, schema_overrides={n: pl.Datetime("us", "UTC") for n in ("event_timestamp", "created_timestamp")})
+    bars = pl.DataFrame(
+        rows, schema_overrides={n: pl.Datetime("us", "UTC") for n in ("event_timestamp", "created_timestamp")}
+    )
     compute(bars, interval="1d", calendar=_AlwaysOpen())
     engine = StreamEngine("1d", _AlwaysOpen())
     for part in bars.partition_by("event_timestamp"):

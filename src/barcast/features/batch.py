@@ -51,7 +51,9 @@ def check(bars: pl.DataFrame) -> pl.DataFrame:
     needed = [*KEYS, *VALUES]
     missing = [name for name in needed if name not in bars.columns]
     if missing:
-        raise DataError(f"The bars lack the columns {missing}.", hint="Pass a bars frame (see barcast.bars.schema).")
+        raise DataError(
+            f"The bars lack the columns {missing}.", hint="Pass a bars frame (see barcast.bars.schema)."
+        )
     bars = bars.select(needed).sort("symbol", "event_timestamp")
     prices = [pl.col(name) for name in VALUES[:4]]
     bad = bars.filter(
@@ -70,7 +72,9 @@ def check(bars: pl.DataFrame) -> pl.DataFrame:
             hint="Repair or drop them at the source; a feature of a wrong price is wrong for its whole look-back.",
         )
     if bars.select(pl.struct("symbol", "event_timestamp").is_duplicated().any()).item():
-        raise DataError("Two bars share symbol and event_timestamp.", hint="Keep the one known last (the bar store does).")
+        raise DataError(
+            "Two bars share symbol and event_timestamp.", hint="Keep the one known last (the bar store does)."
+        )
     return bars
 
 
@@ -83,7 +87,9 @@ def check_few(bars: pl.DataFrame) -> pl.DataFrame:
         return check(bars)
     o, h, l, c, v = (bars[name].to_numpy() for name in VALUES)  # noqa: E741
     top, bottom = np.maximum(o, c), np.minimum(o, c)
-    good = (l > 0) & (l <= bottom) & (h >= top) & (h < np.inf) & (v >= 0) & (v < np.inf)  # false where one is NaN
+    good = (
+        (l > 0) & (l <= bottom) & (h >= top) & (h < np.inf) & (v >= 0) & (v < np.inf)
+    )  # false where one is NaN
     return bars if good.all() else check(bars)
 
 

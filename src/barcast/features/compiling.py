@@ -55,7 +55,9 @@ def njit(*args: Any, **options: Any) -> Any:
         dispatcher = numba.njit(**{"error_model": "numpy", "nogil": True, **options})(function)
         store = FunctionCache(function)
         store._cache_file = IndexDataCacheFile(
-            cache_path=store._cache_path, filename_base=store._impl.filename_base, source_stamp=source_stamp(Path(inspect.getfile(function)))
+            cache_path=store._cache_path,
+            filename_base=store._impl.filename_base,
+            source_stamp=source_stamp(Path(inspect.getfile(function))),
         )
         dispatcher._cache = store
         for one in signature:
@@ -64,7 +66,12 @@ def njit(*args: Any, **options: Any) -> Any:
             dispatcher.disable_compile()
         return dispatcher
 
-    if args and callable(args[0]) and not isinstance(args[0], types.Type) and not hasattr(args[0], "return_type"):
+    if (
+        args
+        and callable(args[0])
+        and not isinstance(args[0], types.Type)
+        and not hasattr(args[0], "return_type")
+    ):
         return decorate(args[0])
     return decorate
 

@@ -11,7 +11,9 @@ from barcast.features.kernels import TINY, clip
 
 NUM_COLUMNS = 51
 PAIRS = 100  # pairs before a relation is given (their mean age is then 25 bars)
-SETTLED = 700  # pairs after which averages of weight 2/51 have forgotten their start (below 1e-6), squares included
+SETTLED = (
+    700  # pairs after which averages of weight 2/51 have forgotten their start (below 1e-6), squares included
+)
 _SLOW, _QUICK = 2.0 / 51.0, 2.0 / 21.0
 # rules: max age, bucket, refresh, look-back (all in us), least observations
 # clock: bucket of the last event, time of the last event, refresh id, buckets closed
@@ -54,7 +56,9 @@ def _pair(a, b, m):  # type: ignore[no-untyped-def]
 
 
 @njit
-def refresh_correlations(now, rules, threshold, clock, order, ring, ring_times, correlation, peers, weights, links):  # type: ignore[no-untyped-def]
+def refresh_correlations(
+    now, rules, threshold, clock, order, ring, ring_times, correlation, peers, weights, links
+):  # type: ignore[no-untyped-def]
     """Correlations of all pairs over the look-back, and each symbol's peers: the strongest at or above the threshold."""
     num, length = ring.shape
     count = min(clock[3], length)
@@ -148,7 +152,28 @@ def _correlate(e, a, b, aa, bb, ab):  # type: ignore[no-untyped-def]
 
 
 @njit
-def cross_event(now, rules, clock, order, who, fields, late, last, last_time, relation, ranks, peers, weights, links, market, columns, lookback, seen, values, rows):  # type: ignore[no-untyped-def]
+def cross_event(
+    now,
+    rules,
+    clock,
+    order,
+    who,
+    fields,
+    late,
+    last,
+    last_time,
+    relation,
+    ranks,
+    peers,
+    weights,
+    links,
+    market,
+    columns,
+    lookback,
+    seen,
+    values,
+    rows,
+):  # type: ignore[no-untyped-def]
     """One event: take the bars, then write the features of each. See `CrossState.event`.
 
     relation[i]: 0 own mean, 1 market's, 2 own square, 3 market's square, 4 product, 5 own x market before,
@@ -174,8 +199,12 @@ def cross_event(now, rules, clock, order, who, fields, late, last, last_time, re
                     total[f] += v
                     square[f] += v * v
                     up[f] += 1.0 if v > TINY else 0.0
-    spread1 = math.sqrt(max(square[1] / count[1] - (total[1] / count[1]) ** 2, 0.0)) if count[1] > 0.0 else 0.0
-    spread20 = math.sqrt(max(square[3] / count[3] - (total[3] / count[3]) ** 2, 0.0)) if count[3] > 0.0 else 0.0
+    spread1 = (
+        math.sqrt(max(square[1] / count[1] - (total[1] / count[1]) ** 2, 0.0)) if count[1] > 0.0 else 0.0
+    )
+    spread20 = (
+        math.sqrt(max(square[3] / count[3] - (total[3] / count[3]) ** 2, 0.0)) if count[3] > 0.0 else 0.0
+    )
     if not late and count[1] > 1.0:
         market[0] = spread1 if market[1] == 0.0 else market[0] + _SLOW * (spread1 - market[0])
         market[1] += 1.0
@@ -219,7 +248,11 @@ def cross_event(now, rules, clock, order, who, fields, late, last, last_time, re
         out[7] = mean[7]
         out[8] = spread1 if there else np.nan
         out[9] = spread20 if there else np.nan
-        out[10] = clip(math.log(spread1 / market[0]), -3.0, 3.0) if there and spread1 > TINY and market[0] > TINY else 0.0
+        out[10] = (
+            clip(math.log(spread1 / market[0]), -3.0, 3.0)
+            if there and spread1 > TINY and market[0] > TINY
+            else 0.0
+        )
         out[15] = clip(math.log(own[5] / mean[5]), -5.0, 5.0) if own[5] > TINY and mean[5] > TINY else 0.0
         out[16] = own[6] - mean[6]
         out[17] = own[7] - mean[7]
@@ -244,7 +277,19 @@ def cross_event(now, rules, clock, order, who, fields, late, last, last_time, re
             if e[7] == 0.0:
                 pr, pm = r, m
                 w = 1.0
-            for j, v in ((0, r), (1, m), (2, r * r), (3, m * m), (4, r * m), (5, r * pm), (6, m * pr), (12, pr), (13, pr * pr), (14, pm), (15, pm * pm)):
+            for j, v in (
+                (0, r),
+                (1, m),
+                (2, r * r),
+                (3, m * m),
+                (4, r * m),
+                (5, r * pm),
+                (6, m * pr),
+                (12, pr),
+                (13, pr * pr),
+                (14, pm),
+                (15, pm * pm),
+            ):
                 e[j] += w * (v - e[j])
             vm = e[3] - e[1] * e[1]
             beta = clip((e[4] - e[0] * e[1]) / vm, -10.0, 10.0) if vm > 1e-20 else 1.0
@@ -300,9 +345,13 @@ def cross_event(now, rules, clock, order, who, fields, late, last, last_time, re
         out[46] = sums[7] / weight[7] - own[7] if weight[7] > 0.0 else 0.0
         for j in range(4):
             out[47 + j] = links[i, j]
-        for j in range(1, 27):  # nobody else has the value: the documented neutral, with market_available to tell
+        for j in range(
+            1, 27
+        ):  # nobody else has the value: the documented neutral, with market_available to tell
             if out[j] != out[j]:
-                out[j] = 0.5 if j in (4, 5, 18, 19, 20, 21) else (1.0 if j == 6 else (50.0 if j == 7 else 0.0))
+                out[j] = (
+                    0.5 if j in (4, 5, 18, 19, 20, 21) else (1.0 if j == 6 else (50.0 if j == 7 else 0.0))
+                )
         if out[35] != out[35]:
             out[35] = 0.0
         for j in range(NUM_COLUMNS):
@@ -312,10 +361,59 @@ def cross_event(now, rules, clock, order, who, fields, late, last, last_time, re
 
 
 @njit
-def cross_run(times, starts, late, who, fields, rows, seen, rules, threshold, clock, order, last, last_time, relation, ranks, ring, ring_times, correlation, peers, weights, links, market, columns, lookback, values):  # type: ignore[no-untyped-def]
+def cross_run(
+    times,
+    starts,
+    late,
+    who,
+    fields,
+    rows,
+    seen,
+    rules,
+    threshold,
+    clock,
+    order,
+    last,
+    last_time,
+    relation,
+    ranks,
+    ring,
+    ring_times,
+    correlation,
+    peers,
+    weights,
+    links,
+    market,
+    columns,
+    lookback,
+    values,
+):  # type: ignore[no-untyped-def]
     """All events of a table in order: what `CrossState.event` does for one. Event e has the entries starts[e] to starts[e + 1]."""
     for e in range(len(times)):
         if close_bucket(times[e], rules, clock, last, last_time, ring, ring_times):
-            refresh_correlations(times[e], rules, threshold, clock, order, ring, ring_times, correlation, peers, weights, links)
+            refresh_correlations(
+                times[e], rules, threshold, clock, order, ring, ring_times, correlation, peers, weights, links
+            )
         a, b = starts[e], starts[e + 1]
-        cross_event(times[e], rules, clock, order, who[a:b], fields[a:b], late[e], last, last_time, relation, ranks, peers, weights, links, market, columns, lookback, seen[a:b], values, rows[a:b])
+        cross_event(
+            times[e],
+            rules,
+            clock,
+            order,
+            who[a:b],
+            fields[a:b],
+            late[e],
+            last,
+            last_time,
+            relation,
+            ranks,
+            peers,
+            weights,
+            links,
+            market,
+            columns,
+            lookback,
+            seen[a:b],
+            values,
+            rows[a:b],
+        )

@@ -96,7 +96,10 @@ _SPECS: tuple[tuple[str, str, int, str, str, float | None, str | None], ...] = (
 assert len(_SPECS) == NUM_COLUMNS
 
 
-_RELATED = {name for name, *_, flag in _SPECS if flag == _RELATION} | {"market_dispersion_trend", "leader_return_1"}
+_RELATED = {name for name, *_, flag in _SPECS if flag == _RELATION} | {
+    "market_dispersion_trend",
+    "leader_return_1",
+}
 
 
 def settles(name: str, look: int) -> int:
@@ -182,7 +185,9 @@ class CrossState:
             late: whether the event holds a bar that missed the deadline.
         """
         a = self.arrays
-        if close_bucket(time_us, self.rules, a["clock"], a["last"], a["last_time"], a["ring"], a["ring_times"]):
+        if close_bucket(
+            time_us, self.rules, a["clock"], a["last"], a["last_time"], a["ring"], a["ring_times"]
+        ):
             refresh_correlations(
                 time_us, self.rules, self.threshold, a["clock"], self.order, a["ring"], a["ring_times"],
                 a["correlation"], a["peers"], a["weights"], a["links"],
@@ -211,6 +216,8 @@ def _arrays(num: int, length: int, peers: int) -> dict[str, npt.NDArray[np.gener
         "peers": np.full((num, peers), -1, dtype=np.int64),
         "weights": np.zeros((num, peers)),
         "links": np.zeros((num, 5)),  # known, highest, mean, change, number of peers
-        "clock": np.array([-(2**62), -(2**62), -(2**62), 0], dtype=np.int64),  # bucket, last event, refresh, ring entries
+        "clock": np.array(
+            [-(2**62), -(2**62), -(2**62), 0], dtype=np.int64
+        ),  # bucket, last event, refresh, ring entries
         "market": np.zeros(4),
     }

@@ -69,4 +69,17 @@ def drive_many(kernels, state_at, value_at, column, lookback, x, who, at, seen, 
     """
     for k in range(len(who)):
         i = who[k]
-        drive(kernels, state_at, value_at, column, lookback, x[i], at[i], at[i] + 1, seen[i], state[i], values, k)
+        drive(
+            kernels,
+            state_at,
+            value_at,
+            column,
+            lookback,
+            x[i],
+            at[i],
+            at[i] + 1,
+            seen[i],
+            state[i],
+            values,
+            k,
+        )

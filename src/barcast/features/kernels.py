@@ -163,7 +163,11 @@ def r_squared(x, row, t, w):  # type: ignore[no-untyped-def]
     b = slope(x, row, t, w)
     m = mean(x, row, t, w)
     ss = sum_squares(x, row, t, w, m)
-    return clip(b * b * (w * (w * w - 1.0) / 12.0) / ss, 0.0, 1.0) if ss > w * (TINY * m) ** 2 and ss > 0.0 else 0.0
+    return (
+        clip(b * b * (w * (w * w - 1.0) / 12.0) / ss, 0.0, 1.0)
+        if ss > w * (TINY * m) ** 2 and ss > 0.0
+        else 0.0
+    )
 
 
 @njit

@@ -109,7 +109,14 @@ class Memory:
         if kept:
             at = int(m["at"][slot])
             x[:, :kept] = m["x"][slot, :, at - kept + 1 : at + 1]
-        fill(x[:, kept:], [column[a:b] for column in data], times[a:b], self.clock.buckets(times[a:b]), self.annual, m["basis"][slot])
+        fill(
+            x[:, kept:],
+            [column[a:b] for column in data],
+            times[a:b],
+            self.clock.buckets(times[a:b]),
+            self.annual,
+            m["basis"][slot],
+        )
         drive(
             self.kernels, p.state_at, p.value_at, p.column, p.lookback, x, kept, x.shape[1], before, m["state"][slot], values, a
         )  # fmt: skip

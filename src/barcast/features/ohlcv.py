@@ -13,7 +13,9 @@ from barcast.features.spec import Category
 
 ohlcv = Category("ohlcv")
 
-_PRICE = "{} less the mean of the last 50 closes, divided by their standard deviation; 0 where they are constant"
+_PRICE = (
+    "{} less the mean of the last 50 closes, divided by their standard deviation; 0 where they are constant"
+)
 
 
 @ohlcv.group(

@@ -110,7 +110,9 @@ def _plan(interval: str, config: FeaturesConfig, user: tuple[UserFeature, ...]) 
     cross = cross_specs(config) if "cross_symbol" in wanted else ()
     if cross:
         by_category["cross_symbol"] += cross
-    specs = tuple(spec for name in config.categories for spec in by_category[name]) + tuple(f.spec for f in user)
+    specs = tuple(spec for name in config.categories for spec in by_category[name]) + tuple(
+        f.spec for f in user
+    )
     at = {spec.name: k for k, spec in enumerate(specs)}
     if len(at) != len(specs):
         twice = sorted({s.name for s in specs if sum(s.name == other.name for other in specs) > 1})

@@ -179,7 +179,11 @@ def candles(x, t, n, s, out):  # type: ignore[no-untyped-def]
     out[5] = (c - o) / a if a > TINY * c else (0.0 if a == a else a)
     body, before = c - o, pc - po
     covers = max(o, c) >= max(po, pc) and min(o, c) <= min(po, pc) and body * before < 0.0
-    out[7] = clip(-body / before, -5.0, 5.0) * (1.0 if body > 0.0 else -1.0) if covers and abs(before) > TINY * c else 0.0
+    out[7] = (
+        clip(-body / before, -5.0, 5.0) * (1.0 if body > 0.0 else -1.0)
+        if covers and abs(before) > TINY * c
+        else 0.0
+    )
     wide = x[H, t - 1] - x[L, t - 1]
     out[9] = clip(min(x[H, t - 1] - h, l - x[L, t - 1]) / wide, -5.0, 1.0) if wide > TINY * c else 0.0
     if n >= 5:

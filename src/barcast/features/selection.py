@@ -40,7 +40,10 @@ class Selection:
 
     def to_json(self) -> str:
         """What the model version stores."""
-        lists = {k: [None if np.isnan(v) else float(v) for v in getattr(self, k)] for k in ("mutual_information", "importance", "stability")}
+        lists = {
+            k: [None if np.isnan(v) else float(v) for v in getattr(self, k)]
+            for k in ("mutual_information", "importance", "stability")
+        }
         return json.dumps({"indices": self.indices, "names": self.names, "reasons": self.reasons, **lists})
 
 
@@ -78,9 +81,14 @@ def select(
     y = np.asarray(label).astype(np.int64)
     n, num = x.shape
     if not np.isfinite(x).all():
-        raise DataError("The training rows hold nulls.", hint="Drop rows inside the warm-up before selecting.")
+        raise DataError(
+            "The training rows hold nulls.", hint="Drop rows inside the warm-up before selecting."
+        )
     if not folds or any(len(fit) == 0 or len(score) == 0 for fit, score in folds):
-        raise DataError("Selection needs folds with rows to fit and rows to score.", hint="Use more history or fewer folds.")
+        raise DataError(
+            "Selection needs folds with rows to fit and rows to score.",
+            hint="Use more history or fewer folds.",
+        )
     titles = tuple(names) if names else tuple(str(k) for k in range(num))
     reasons = [""] * num
     used = np.unique(np.concatenate([np.concatenate([fit, score]) for fit, score in folds]))
@@ -134,8 +142,12 @@ def select(
         if k in chosen:
             reasons[k] = f"kept: importance {importance[k]:.5f}, positive in {stability[k]:.0%} of the folds"
         else:
-            reasons[k] = f"dropped: importance {importance[k]:.5f}, positive in {stability[k]:.0%} of the folds"
-    return Selection(tuple(sorted(int(k) for k in chosen)), titles, tuple(reasons), information, importance, stability)
+            reasons[k] = (
+                f"dropped: importance {importance[k]:.5f}, positive in {stability[k]:.0%} of the folds"
+            )
+    return Selection(
+        tuple(sorted(int(k) for k in chosen)), titles, tuple(reasons), information, importance, stability
+    )
 
 
 def _bins(values: F8, num: int = 8) -> npt.NDArray[np.int64]:
@@ -166,7 +178,9 @@ def _importances(
     for f, (fit, score) in enumerate(folds):
         fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), sample_rows)).astype(np.int64)]
         score = score[np.linspace(0, len(score) - 1, min(len(score), sample_rows // 4)).astype(np.int64)]
-        model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=15, learning_rate=0.1, random_state=0)
+        model = HistGradientBoostingClassifier(
+            max_iter=60, max_leaf_nodes=15, learning_rate=0.1, random_state=0
+        )
         model.fit(x[np.ix_(fit, columns)], y[fit])
         table = x[np.ix_(score, columns)]
         known = np.isin(y[score], model.classes_)

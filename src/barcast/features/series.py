@@ -10,11 +10,23 @@ from barcast.features.kernels import ema, log, mean, std, wilder
 
 # given by the engine
 O, H, L, C, V, TIME = 0, 1, 2, 3, 4, 5  # noqa: E741 - prices, volume, close time in seconds since 1970
-HOUR, HOUR_CLOSES, DAY, DAY_CLOSES = 6, 7, 8, 9  # bucket ids of the two higher intervals; 1 where the bucket ends
+HOUR, HOUR_CLOSES, DAY, DAY_CLOSES = (
+    6,
+    7,
+    8,
+    9,
+)  # bucket ids of the two higher intervals; 1 where the bucket ends
 ANNUAL = 10  # bars per year of the symbol's calendar
 GIVEN = 11
 # derived by `base`
-LC, R, TR, TP, PV, MFV = 11, 12, 13, 14, 15, 16  # log close, log return, true range, typical price, x volume, money flow volume
+LC, R, TR, TP, PV, MFV = (
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+)  # log close, log return, true range, typical price, x volume, money flow volume
 ATR, EMA20, EMA50, VOL20, RVOL, RSI = 17, 18, 19, 20, 21, 22  # lines that several groups read windows of
 M5, M20, M60 = 23, 24, 25  # log returns over 5, 20 and 60 bars
 AO, GARCH = 26, 27  # written by `oscillators` and `volatility_models`

@@ -62,7 +62,9 @@ def read(path: Path, p: Plan, calendar: Any) -> tuple[Memory, int, int]:
     """
     again = "Delete it and warm the stream up from the bar store."
     if not path.exists():
-        raise DataError(f"There is no stream state at {path}.", hint="Warm the stream up from the bar store first.")
+        raise DataError(
+            f"There is no stream state at {path}.", hint="Warm the stream up from the bar store first."
+        )
     raw = path.read_bytes()
     if raw[:8] != _MAGIC or hashlib.sha256(raw[40:]).digest() != raw[8:40]:
         raise DataError(f"The stream state {path} is damaged: its checksum does not match.", hint=again)

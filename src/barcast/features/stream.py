@@ -91,7 +91,9 @@ class StreamEngine:
         """
         bars = check_few(adjusted_bars)
         if bars.height == 0:
-            raise DataError("There is no bar in this update.", hint="Call update once per close time that has bars.")
+            raise DataError(
+                "There is no bar in this update.", hint="Call update once per close time that has bars."
+            )
         times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
         now = int(times[0])
         if (times != now).any():
@@ -124,8 +126,13 @@ class StreamEngine:
             DataError: an unknown symbol, or a ratio that is not a positive number.
         """
         if symbol not in self.memory.slot:
-            raise DataError(f"{symbol!r} has no bars in this stream.", hint="Nothing needs rescaling before its first bar.")
-        if not (np.isfinite(price_ratio) and np.isfinite(volume_ratio) and price_ratio > 0 and volume_ratio > 0):
+            raise DataError(
+                f"{symbol!r} has no bars in this stream.",
+                hint="Nothing needs rescaling before its first bar.",
+            )
+        if not (
+            np.isfinite(price_ratio) and np.isfinite(volume_ratio) and price_ratio > 0 and volume_ratio > 0
+        ):
             raise DataError(f"Ratios {price_ratio} and {volume_ratio} came, positive numbers were expected.")
         self.memory.arrays["basis"][self.memory.slot[symbol]] /= (price_ratio, volume_ratio)
         self._log, self._checkpoints = [], []  # they hold bars of the old scale
@@ -140,7 +147,9 @@ class StreamEngine:
         Raises:
             DataError: damaged, or of other features. The present state is kept.
         """
-        self.memory, self._last_us, self._first_created = state_file.read(Path(path), self.plan, self.calendar)
+        self.memory, self._last_us, self._first_created = state_file.read(
+            Path(path), self.plan, self.calendar
+        )
         self._log, self._checkpoints = [], []
 
     def _take(self, bars: pl.DataFrame, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -159,7 +168,14 @@ class StreamEngine:
                 m["x"][slot, :, :WINDOW_BARS] = m["x"][slot, :, at - WINDOW_BARS : at]
                 at = WINDOW_BARS
             m["at"][slot] = at
-            fill(m["x"][slot, :, at : at + 1], data[:, k : k + 1], times[:1], buckets, memory.annual, m["basis"][slot])
+            fill(
+                m["x"][slot, :, at : at + 1],
+                data[:, k : k + 1],
+                times[:1],
+                buckets,
+                memory.annual,
+                m["basis"][slot],
+            )
         values = np.empty((len(p.specs) + 1, len(slots)), dtype=np.float32)
         drive_many(
             memory.kernels, p.state_at, p.value_at, p.column, p.lookback, m["x"], slots, m["at"], m["seen"], m["state"], values
@@ -174,7 +190,9 @@ class StreamEngine:
         self._last_us = now
         return values
 
-    def _cross(self, bars: pl.DataFrame, now: int, slots: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:
+    def _cross(
+        self, bars: pl.DataFrame, now: int, slots: npt.NDArray[np.int64], values: npt.NDArray[np.float32]
+    ) -> None:
         p, memory = self.plan, self.memory
         m = memory.arrays
         created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
@@ -183,7 +201,9 @@ class StreamEngine:
         if again:
             first = min(first, self._first_created)
         self._first_created = first
-        late = late_bars(np.full(len(slots), now), created, p) if not again else np.ones(len(slots), dtype=bool)
+        late = (
+            late_bars(np.full(len(slots), now), created, p) if not again else np.ones(len(slots), dtype=bool)
+        )
         fields = np.ascontiguousarray(m["x"][slots[:, None], np.array(SHARED), m["at"][slots][:, None]])
         rank = np.empty(len(memory.symbols), dtype=np.int64)
         rank[memory.cross.order] = np.arange(len(rank))
@@ -270,4 +290,3 @@ class StreamEngine:
             self._log, self._checkpoints = kept_log, kept_points
             raise
         return pl.concat(out).sort("symbol", "event_timestamp")
-

@@ -77,7 +77,8 @@ def clock_specs(intraday: bool) -> tuple[FeatureSpec, ...]:
     """The features that need the clock only, in column order."""
     table = {**CLOCKS, **DATES} if intraday else DATES
     return tuple(
-        FeatureSpec(name, "temporal", words, 1, unit, source, 1) for name, (words, unit, source) in table.items()
+        FeatureSpec(name, "temporal", words, 1, unit, source, 1)
+        for name, (words, unit, source) in table.items()
     )
 
 
@@ -101,7 +102,8 @@ class Clock:
             day = table.session_day[np.minimum(at, len(table.session_day) - 1)]
         if len(day) and (day.min() < 0 or day.max() >= len(table.dates)):
             raise DataError(
-                f"A bar closes outside {_FIRST} to {_LAST}.", hint="Check the time unit of the bars (us expected)."
+                f"A bar closes outside {_FIRST} to {_LAST}.",
+                hint="Check the time unit of the bars (us expected).",
             )
         return day
 
@@ -238,7 +240,9 @@ def _build(calendar: Any) -> _Days:
         "winter_half": (month % 12 >= 10) | (month % 12 < 4),
     }
     out.dates = np.vstack([rows[name] for name in DATES]).astype(np.float64).T.copy()
-    out.zones = np.vstack([_offsets(zone) for zone in ("Asia/Tokyo", "Europe/London", "America/New_York")]).T.copy()
+    out.zones = np.vstack(
+        [_offsets(zone) for zone in ("Asia/Tokyo", "Europe/London", "America/New_York")]
+    ).T.copy()
     week = (number + 3) // 7
     out.week, out.month = week.astype(np.float64), month.astype(np.float64)
     out.week_ends = (_sessions_around(trading, week)[1] == 0).astype(np.float64)

@@ -49,11 +49,15 @@ class UserFeature:
         name = self.spec.name
         try:
             with np.errstate(all="ignore"):
-                out = np.asarray(self.function({key: value.copy() for key, value in arrays.items()}), dtype=np.float64)
+                out = np.asarray(
+                    self.function({key: value.copy() for key, value in arrays.items()}), dtype=np.float64
+                )
         except BarcastError:
             raise
         except Exception as error:
-            raise ConfigError(f"The user's feature {name!r} failed: {type(error).__name__}: {error}") from error
+            raise ConfigError(
+                f"The user's feature {name!r} failed: {type(error).__name__}: {error}"
+            ) from error
         if out.shape != arrays["close"].shape:
             raise ConfigError(
                 f"The user's feature {name!r} returned shape {out.shape}; one value per bar {arrays['close'].shape} was "
@@ -71,7 +75,9 @@ def load(path: str) -> tuple[UserFeature, ...]:
     """
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"There is no file of user features at {path!r}.", hint="Correct features.user_features.")
+        raise ConfigError(
+            f"There is no file of user features at {path!r}.", hint="Correct features.user_features."
+        )
     return _load(str(file.resolve()), hashlib.sha256(file.read_bytes()).hexdigest())
 
 
@@ -84,7 +90,9 @@ def _load(path: str, digest: str) -> tuple[UserFeature, ...]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"The user's features {path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"The user's features {path} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     declared = getattr(module, "FEATURES", None)
     if not isinstance(declared, list) or not declared:
         raise ConfigError(f"{path} defines no list FEATURES.", hint="See the guide `add a feature`.")
@@ -102,7 +110,9 @@ def _one(path: str, entry: Any) -> UserFeature:
     if not isinstance(bars, int) or not 1 <= bars <= MOST_BARS:
         raise ConfigError(f"{entry['name']!r}: lookback_bars is {bars!r}; 1 to {MOST_BARS} was expected.")
     texts = [str(entry[key]) for key in ("name", "formula", "unit", "source")]
-    return UserFeature(FeatureSpec(texts[0], "user", texts[1], bars, texts[2], texts[3], bars), entry["function"])
+    return UserFeature(
+        FeatureSpec(texts[0], "user", texts[1], bars, texts[2], texts[3], bars), entry["function"]
+    )
 
 
 def prove(feature: UserFeature) -> None:
@@ -125,7 +135,9 @@ def prove(feature: UserFeature) -> None:
         "time": 1.7e9 + 300.0 * np.arange(n),
     }
     whole = feature.values(arrays)
-    scaled = feature.values({k: v * (3.0 if k in ("open", "high", "low", "close") else 1.0) for k, v in arrays.items()})
+    scaled = feature.values(
+        {k: v * (3.0 if k in ("open", "high", "low", "close") else 1.0) for k, v in arrays.items()}
+    )
     for at in (bars - 1, bars, n // 2, n - 7, n - 2):
         if at < bars - 1:
             continue
@@ -169,7 +181,9 @@ def user_values(
             at = int(m["at"][slot]) + 1
             value = np.nan
             if m["seen"][slot] >= bars:
-                value = feature.values({key: m["x"][slot, row, at - bars : at] for key, row in _ROWS.items()})[-1]
+                value = feature.values(
+                    {key: m["x"][slot, row, at - bars : at] for key, row in _ROWS.items()}
+                )[-1]
             values[column, k] = value if np.isfinite(value) and abs(value) < 3e38 else np.nan
 
 
