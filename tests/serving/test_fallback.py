@@ -172,6 +172,15 @@ def test_predict_with_wrong_window_shape_is_refused(full: World) -> None:
         assert "shape (59, 4)" in predictor.predict(["AAA"])[0].reason
 
 
+def test_chain_with_model_of_other_features_passes_it_over(full: World) -> None:
+    full.store.names = ("f0", "f2", "f1", "f3")  # type: ignore[attr-defined]
+    with full.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    assert full.server.calls == []
+    assert answer.fallback is not None
+    assert "made for other features" in answer.fallback.reasons[0]
+
+
 def test_predict_with_unknown_symbol_is_refused(full: World) -> None:
     with full.predictor() as predictor:
         answer = predictor.predict(["NOPE"])[0]

@@ -13,6 +13,8 @@ from barcast.serving.types import Prediction
 def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
     """Print one row per symbol, then refusals and explanations in words."""
     console = console or Console()
+    if not console.is_terminal:  # a pipe or a file has no width of its own
+        console = Console(width=160)
     table = Table(box=None, pad_edge=False)
     for name, side in (
         ("symbol", "left"), ("action", "left"), ("SELL", "right"), ("HOLD", "right"), ("BUY", "right"),

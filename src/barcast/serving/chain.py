@@ -73,6 +73,7 @@ class Chain:
         live: what is live.
         book: newest bars, for the links that need no server.
         observe: called with (what, labels) for the metrics.
+        feature_names: (F,) of the windows; a model made for other names is passed over. Empty: not checked.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Chain:
         config: ServingConfig,
         horizon_bars: int,
         observe: Callable[[str, dict[str, str]], None] = lambda *_: None,
+        *,
+        feature_names: tuple[str, ...] = (),
     ) -> None:
         self.client = client
         self.live = live
@@ -91,6 +94,7 @@ class Chain:
         self.horizon_bars = horizon_bars
         self.answers: Lru[Outputs] = Lru(config.cache_predictions)
         self._observe = observe
+        self._names = feature_names
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="barcast-predict")
 
     def close(self) -> None:
@@ -236,6 +240,8 @@ class Chain:
         found: dict[str, Outputs | ModelCallError | str] = {}
         asked: dict[tuple[int, ...], list[tuple[str, int, Window]]] = {}
         known = len(files.feature_names)
+        if known and self._names and files.feature_names != self._names:
+            return dict.fromkeys(windows, "the model was made for other features; train again")
         for symbol, window in windows.items():
             if known and window.values.shape[1] != known:
                 found[symbol] = f"the window has {window.values.shape[1]} features, the model knows {known}"
@@ -293,7 +299,10 @@ class Chain:
         )
         for model in candidates:
             for version in dict.fromkeys(table.labels(model).values()):
-                reference = self.live.files(model, version).reference
+                files = self.live.files(model, version)
+                if self._names and files.feature_names not in ((), self._names):
+                    continue
+                reference = files.reference
                 if (
                     not local_models.has_linear(reference)
                     or reference["mean"].shape != window.values.shape[1:]

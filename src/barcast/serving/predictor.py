@@ -87,8 +87,9 @@ class Predictor:
         )
         self.book = book or _open_book(workspace, config)
         self.live = LiveReader(workspace.models, config.workspace)
+        source = store or _FeastWindows(workspace, config)
         self.windows = WindowReader(
-            store or _FeastWindows(workspace, config),
+            source,
             self.book,
             serving,
             config.lookback_bars,
@@ -96,7 +97,13 @@ class Predictor:
         )
         self._shadows: list[Future[None]] = []
         self.chain = Chain(
-            self.client, self.live, self.book, serving, config.horizon_bars, self.metrics.count
+            self.client,
+            self.live,
+            self.book,
+            serving,
+            config.horizon_bars,
+            self.metrics.count,
+            feature_names=tuple(getattr(source, "names", ())),
         )
         self._correlation: tuple[int, tuple[str, ...], tuple[tuple[float, ...], ...]] | None = None
 
@@ -177,6 +184,8 @@ class Predictor:
             for a in self.predict(symbols)
             if a.expected_return is not None and a.model_kind != "rules"
         }
+        if not expected:
+            raise ServingError("No model answered; capital is not shared by rules.", hint="See `barcast predict`.")
         names = tuple(sorted(expected))
         returns = self.book.returns(names)
         return allocate(
@@ -346,6 +355,7 @@ class _FeastWindows:
         from barcast.adapters.feast import FeatureStore
 
         self._store = FeatureStore(workspace, config)
+        self.names = tuple(self._store.names)
 
     def online(self, symbols: Sequence[str]) -> Mapping[str, Any]:
         """As `OnlineStore.online`."""

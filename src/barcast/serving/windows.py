@@ -15,6 +15,7 @@ import numpy as np
 
 from barcast import clock, logs
 from barcast.config.serving import ServingConfig
+from barcast.errors import BarcastError
 from barcast.serving.caches import Window, WindowCache
 from barcast.serving.market import MarketBook
 
@@ -76,7 +77,8 @@ class WindowReader:
             rows = self._store.online(symbols)
         except Exception as error:  # whatever store is configured: its failure must not be ours
             _log.warning("online store failed", error=f"{type(error).__name__}: {error}"[:300])
-            return {s: f"online store: {type(error).__name__}" for s in symbols}
+            words = error.message if isinstance(error, BarcastError) else type(error).__name__
+            return {s: f"online store: {words}" for s in symbols}
         found: dict[str, Window | str] = {}
         for symbol in symbols:
             row = rows.get(symbol)
