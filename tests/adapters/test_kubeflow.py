@@ -51,3 +51,21 @@ def test_submit_with_nothing_listening_names_the_address() -> None:
 def test_compiled_with_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'training'"):
         kubeflow.compiled("trainning")
+
+
+def test_runs_are_listed_watched_cancelled_and_started_again() -> None:
+    with kfp_double.serve() as server:
+        run_id = kubeflow.submit("training", ARGUMENTS, host=server.url)
+        (row,) = kubeflow.list_runs(host=server.url)
+        assert (row["run_id"], row["name"], row["state"]) == (run_id, "training-1", "PENDING")
+        server.runs[run_id].state = "RUNNING"
+        assert kubeflow.run_state(run_id, host=server.url) == "RUNNING"
+        kubeflow.cancel_run(run_id, host=server.url)
+        assert kubeflow.run_state(run_id, host=server.url) == "CANCELED"
+        kubeflow.retry_run(run_id, host=server.url)
+        assert kubeflow.run_state(run_id, host=server.url) == "PENDING"
+
+
+def test_unknown_run_is_a_clear_error() -> None:
+    with kfp_double.serve() as server, pytest.raises(ClusterError, match="did not accept"):
+        kubeflow.cancel_run("nothing", host=server.url)

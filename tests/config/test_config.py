@@ -18,7 +18,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="horizont_bars: unknown key. Did you mean 'horizon_bars'"):
+    with pytest.raises(ConfigError, match=r"horizont_bars: unknown key\. Did you mean 'horizon_bars'"):
         load(written(tmp_path, "horizont_bars: 3"))
 
 

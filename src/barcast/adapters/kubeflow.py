@@ -116,6 +116,55 @@ def submit(
     return str(run.run_id)
 
 
+def list_runs(*, host: str, namespace: str = "kubeflow", token: str | None = None) -> list[dict[str, Any]]:
+    """The newest runs: run_id, name, state, created.
+
+    Raises:
+        ClusterError: as for `submit`.
+    """
+    client = _client(host, namespace, token)
+    try:
+        found = client.list_runs(page_size=100, sort_by="created_at desc", namespace=namespace).runs or []
+    except Exception as error:
+        raise _unreachable(host, error) from error
+    return [
+        {
+            "run_id": r.run_id,
+            "name": r.display_name,
+            "state": r.state or "UNKNOWN",
+            "created": str(r.created_at),
+        }
+        for r in found
+    ]
+
+
+def run_state(run_id: str, *, host: str, namespace: str = "kubeflow", token: str | None = None) -> str:
+    """The state of a run: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED, ..."""
+    return str(_on_run("get_run", run_id, host, namespace, token).state)
+
+
+def cancel_run(run_id: str, *, host: str, namespace: str = "kubeflow", token: str | None = None) -> None:
+    """Ask the cluster to end a run."""
+    _on_run("terminate_run", run_id, host, namespace, token)
+
+
+def retry_run(run_id: str, *, host: str, namespace: str = "kubeflow", token: str | None = None) -> None:
+    """Start a failed run again from where it failed."""
+    client = _client(host, namespace, token)
+    try:  # kfp.Client has no word for it; the API has
+        client._run_api.run_service_retry_run(run_id=run_id)
+    except Exception as error:
+        raise _unreachable(host, error) from error
+
+
+def _on_run(method: str, run_id: str, host: str, namespace: str, token: str | None) -> Any:
+    client = _client(host, namespace, token)
+    try:
+        return getattr(client, method)(run_id)
+    except Exception as error:
+        raise _unreachable(host, error) from error
+
+
 def main() -> int:
     """`python -m barcast.adapters.kubeflow NAME RUN_FOLDER`: the child process of `barcast run`."""
     name, folder = sys.argv[1], Path(sys.argv[2])

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("run", "init", "Write a configuration for your own bars."),
     "run": ("run", "run", "Bars to an approved model that answers, on this machine."),
     "submit": ("submit", "submit", "The same pipeline on Kubeflow Pipelines."),
+    "runs": ("runs", "app", "Runs of pipelines: list, show, watch, cancel, rerun."),
     "ingest": ("ingest", "ingest", "Bring bars into the table."),
     "bars": ("ingest", "app", "What the table of bars holds; the live feed."),
     "features": ("features", "app", "List or compute features."),
