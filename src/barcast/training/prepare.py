@@ -1,0 +1,58 @@
+"""From a workspace's bars to a dataset, outside a pipeline run: for commands, searches and experiments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from barcast import datasets, labels
+from barcast.datasets import Dataset
+from barcast.errors import DataError
+from barcast.models import regime
+
+
+def dataset_of(
+    bars: pl.DataFrame, features: pl.DataFrame, config: Any, *, expected: pl.Series | None
+) -> Dataset:
+    """Labels, regimes and windows of adjusted bars and their features, under one configuration.
+
+    Args:
+        bars: adjusted bars.
+        features: frame "Features" of the same bars.
+        config: `barcast.config.Config`.
+        expected: closes that the calendar expects; None for round the clock.
+
+    Raises:
+        DataError: nothing left to learn from.
+    """
+    outcomes = labels.make(
+        bars, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected
+    )
+    return datasets.build(
+        features,
+        outcomes,
+        lookback_bars=config.lookback_bars,
+        regimes=regime.rules(bars),
+        expected_times=expected,
+        max_gap_bars=config.labels.max_gap_bars,
+    )
+
+
+def from_bars(bars: pl.DataFrame, config: Any) -> Dataset:
+    """As `dataset_of`, from bars as stored: adjusts prices and computes the configured features.
+
+    Raises:
+        DataError: no bars.
+    """
+    from barcast import features
+    from barcast.bars import Calendar, adjusted
+
+    if bars.is_empty():
+        raise DataError("The workspace has no bars.", hint="Run `barcast ingest` first.")
+    calendar = Calendar.of(config.universe.calendar)
+    bars = adjusted(bars)
+    times = bars["event_timestamp"]
+    expected = calendar.close_times(times.min(), times.max(), config.interval)  # type: ignore[arg-type]
+    computed = features.compute(bars, interval=config.interval, calendar=calendar, config=config.features)
+    return dataset_of(bars, computed, config, expected=expected)
