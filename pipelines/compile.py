@@ -1,10 +1,13 @@
-"""Compile every pipeline to the YAML that the package carries; `--check` only compares.
+"""Write what is generated: every pipeline's YAML, which the package carries, and every step's README.
+
+`--check` only compares.
 
 python -m pipelines.compile [--check]
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 import tempfile
 from pathlib import Path
@@ -14,25 +17,42 @@ from kfp import compiler
 from pipelines.promotion import promotion
 from pipelines.training import training
 
-FOLDER = Path(__file__).parents[1] / "src" / "barcast" / "compiled"
+ROOT = Path(__file__).parents[1]
 PIPELINES = {"training": training, "promotion": promotion}
 
 
-def main(check: bool) -> int:
-    """Write (or compare) one YAML per pipeline; the exit code is the number that differ."""
-    FOLDER.mkdir(exist_ok=True)
-    differing = 0
+def generated() -> dict[Path, str]:
+    """All generated files with what they must hold."""
+    files = {}
     for name, pipeline in PIPELINES.items():
-        target = FOLDER / f"{name}.yaml"
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "pipeline.yaml"
             compiler.Compiler().compile(pipeline, str(made))
-            text = made.read_text()
-        if check and (not target.exists() or target.read_text() != text):
-            print(f"{target.name} differs from pipelines/{name}.py: run `make compile` and commit it.")
-            differing += 1
+            files[ROOT / "src" / "barcast" / "compiled" / f"{name}.yaml"] = made.read_text()
+    for source in sorted((ROOT / "components").glob("*/component.py")):
+        files[source.with_name("README.md")] = _readme(source)
+    return files
+
+
+def _readme(source: Path) -> str:
+    """A step's page, made from its docstrings."""
+    tree = ast.parse(source.read_text())
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
+    head = ast.get_docstring(tree) or ""
+    body = ast.get_docstring(function) or ""
+    return f"# {function.name}\n\n{head}\n\n```text\n{body}\n```\n\nMade from `component.py` by `make compile`.\n"
+
+
+def main(check: bool) -> int:
+    """Write (or compare) the generated files; the exit code says whether any differed."""
+    differing = 0
+    for path, text in generated().items():
+        if check and (not path.exists() or path.read_text() != text):
+            print(f"{path.relative_to(ROOT)} is not what its source makes: run `make compile` and commit it.")
+            differing = 1
         elif not check:
-            target.write_text(text)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
     return differing
 
 
