@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from barcast.bars import Calendar
 from barcast.bars.feed import Feed
@@ -229,3 +231,33 @@ def test_daily_feed_sleeps_over_the_weekend():
     batches = list(running.run())
     assert len(batches) == 9
     assert all(b.kind == "live" for b in batches)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    delays=st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.5, 9.0, 30.0, 90.0, 200.0]), min_size=36, max_size=36),
+    failing=st.sets(st.integers(1, 40), max_size=12),
+    doubled=st.booleans(),
+)
+def test_any_delays_failures_and_duplicates_give_each_bar_once(delays, failing, doubled):
+    few = BARS.filter(pl.col("event_timestamp") <= TIMES[12], pl.col("event_timestamp") > TIMES[0])
+    slow = few.with_columns(pl.col("created_timestamp") + pl.Series(delays) * timedelta(seconds=1))
+    first = BARS.filter(pl.col("event_timestamp") == TIMES[0])
+
+    class Faulty(Wrapped):
+        def change(self, bars):
+            if self.calls in failing:
+                raise TimeoutError("no answer")
+            return pl.concat([bars, bars]) if doubled else bars
+
+    running = feed(Faulty(Replay(pl.concat([first, slow]))))
+    batches = list(running.run())
+    given_bars = pl.concat([b.bars for b in batches]).sort("symbol", "event_timestamp")
+    assert given_bars.drop("created_timestamp").equals(few.drop("created_timestamp"))
+    live = [b.event_timestamp for b in batches if b.kind == "live"]
+    assert live == sorted(set(live))
+    seen: dict[datetime, int] = {}
+    for batch in batches:
+        assert batch.kind in ("live", "late")
+        assert (batch.kind == "late") == (bool(seen) and batch.event_timestamp <= max(seen))
+        seen[batch.event_timestamp] = seen.get(batch.event_timestamp, 0) + batch.bars.height

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from barcast import clock
 from barcast.bars import Calendar
+from barcast.bars.sources.simulator import simulate
 from barcast.bars.splits import restate
 from barcast.bars.store import BarStore
 from barcast.errors import DataError
@@ -256,3 +258,71 @@ def test_latest_gives_the_last_bars_of_each_symbol(tmp_path, hourly):
         hourly.filter(pl.col("symbol") != "SIM0000").group_by("symbol", maintain_order=True).tail(2)
     )
     assert store.last_timestamps()["SIM0000"] == hourly["event_timestamp"].max()
+
+
+def test_times_without_a_zone_are_refused(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h")
+    store.append(one_bar())
+    with pytest.raises(DataError, match="as_of is 2024-01-01 00:00:00 without a time zone"):
+        store.read(as_of=datetime(2024, 1, 1))
+
+
+FULL = """
+import sys
+from barcast.bars.sources.simulator import simulate
+from barcast.bars.store import BarStore
+from barcast.errors import DataError
+import polars as pl, resource, signal
+
+store = BarStore(sys.argv[1], "1h")
+bars = simulate(2, 3000, "1h", seed=1)
+store.append(bars.head(100))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow beyond: like a full disk
+try:
+    store.append(bars.slice(100))
+except DataError as error:
+    assert "cannot be written" in str(error), error
+    print("refused", store.version, store.read().height)
+"""
+
+
+def test_full_disk_is_an_error_and_the_table_stays(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "bars")], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["refused", "0", "100"], done.stderr
+    assert BarStore(tmp_path / "bars", "1h").read().height == 100
+
+
+APPENDER = """
+import sys
+from barcast.bars.sources.simulator import simulate
+from barcast.bars.store import BarStore
+
+store, bars = BarStore(sys.argv[1], "1h"), simulate(1, 3000, "1h", seed=1)
+start = store.read().height if store.exists else 0
+print("ready", flush=True)
+for at in range(start, 3000, 10):
+    store.append(bars.slice(at, 10))
+"""
+
+
+@pytest.mark.slow
+def test_killed_appends_leave_whole_batches_and_go_on(tmp_path):
+    path = tmp_path / "bars"
+    truth = simulate(1, 3000, "1h", seed=1)
+    for round_ in range(12):
+        worker = subprocess.Popen(
+            [sys.executable, "-c", APPENDER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        time.sleep(0.05 + 0.07 * round_)
+        worker.kill()
+        worker.wait()
+        if BarStore(path, "1h").exists:
+            have = BarStore(path, "1h").read()
+            assert have.height % 10 == 0
+            assert have.equals(truth.head(have.height))
+    assert BarStore(path, "1h").read().height > 0

@@ -107,6 +107,8 @@ class Feed:
         self._given: dict[tuple[str, datetime], tuple[float, ...]] = {}
         self._closed = min(self._last.values(), default=begin)  # closes up to here are done with
         self._held = empty()
+        self._absent: set[tuple[str, datetime]] = set()  # given up at the deadline, still looked for
+        self._asked = self._starts()
         self._compared: datetime | None = None
 
     def poll(self) -> list[Batch]:
@@ -132,6 +134,7 @@ class Feed:
             kind: Kind = "late" if late else "backfill" if moment <= self._began else "live"
             self.health.late += rows.height if late else 0
             ready.append(self._batch(moment, rows, kind, () if late else missing))
+            self._note_absent(moment, missing)
             self._closed = max(self._closed, moment)
         done = {b.event_timestamp for b in ready}
         self._held = self._held.filter(~pl.col("event_timestamp").is_in(list(done)))
@@ -166,13 +169,21 @@ class Feed:
             self._sleep(self._pause(self._now()))
 
     def _ask(self) -> pl.DataFrame:
-        """What closed since the last bar of each symbol, a few older ones included."""
-        back = self._config.overlap_bars * self._step
+        """What closed since the last bar of each symbol, a few older and all absent ones included."""
         groups: dict[datetime, list[str]] = {}
-        for symbol, last in self._last.items():
-            groups.setdefault(last - back, []).append(symbol)
+        self._asked = self._starts()
+        for symbol, start in self._asked.items():
+            groups.setdefault(start, []).append(symbol)
         parts = [self._source.fetch(symbols, start, None) for start, symbols in groups.items()]
         return pl.concat([empty(), *parts])
+
+    def _starts(self) -> dict[str, datetime]:
+        """Per symbol the time after which bars are asked for."""
+        back = self._config.overlap_bars * self._step
+        starts = {symbol: last - back for symbol, last in self._last.items()}
+        for symbol, moment in self._absent:
+            starts[symbol] = min(starts[symbol], moment - self._step)
+        return starts
 
     def _sift(self, bars: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
         """(new bars, corrected bars) among what came, stamped with their arrival."""
@@ -190,7 +201,7 @@ class Feed:
         for row in bars.sort("event_timestamp", "symbol").iter_rows(named=True):
             key = (row["symbol"], row["event_timestamp"])
             before = self._given.get(key)
-            known = key in held or (before is None and row["event_timestamp"] <= self._start[row["symbol"]])
+            known = key in held or (before is None and self._is_old(*key))
             if known or (before is not None and before == _values(row)):
                 self.health.duplicates += 1
             elif before is not None:
@@ -204,9 +215,21 @@ class Feed:
         fresh = pl.DataFrame(new, schema=schema).with_columns(created_timestamp=arrival)
         return fresh, pl.DataFrame(corrected, schema=schema).with_columns(created_timestamp=stamp)
 
+    def _is_old(self, symbol: str, moment: datetime) -> bool:
+        """Whether the bar was known before the feed began, or lies before what was asked for."""
+        return moment <= max(self._start[symbol], self._asked[symbol])
+
     def _expects(self, symbol: str, moment: datetime) -> bool:
         """Whether `symbol` may still have a bar at `moment` that was not given yet."""
         return (symbol, moment) not in self._given and moment > self._start[symbol]
+
+    def _note_absent(self, moment: datetime, missing: Sequence[str]) -> None:
+        """Remember whose bars are absent at this close, and at closes before it that brought nothing at all."""
+        self._absent |= {(symbol, moment) for symbol in missing}
+        skipped = self._calendar.close_times(self._closed, moment, self._interval)
+        self._absent |= {(s, t) for t in skipped if t != moment for s in self.symbols if self._expects(s, t)}
+        oldest = moment - self._config.late_bars * self._step
+        self._absent = {(s, t) for s, t in self._absent if t >= oldest}
 
     def _batch(
         self, moment: datetime, rows: pl.DataFrame, kind: Kind, missing: tuple[str, ...] = ()
@@ -219,11 +242,10 @@ class Feed:
         for row in rows.iter_rows(named=True):
             symbol, moment = row["symbol"], row["event_timestamp"]
             self._given[symbol, moment] = _values(row)
+            self._absent.discard((symbol, moment))
             self._last[symbol] = max(self._last[symbol], moment)
-        keep = self._closed - (self._config.overlap_bars + 2) * self._step
-        if len(self._given) > 4 * (self._config.overlap_bars + 2) * max(1, len(self.symbols)):
-            oldest = min(keep, min(self._last.values()) - (self._config.overlap_bars + 2) * self._step)
-            self._given = {k: v for k, v in self._given.items() if k[1] >= oldest}
+        floor = min(self._starts().values())  # nothing older is asked for again
+        self._given = {key: values for key, values in self._given.items() if key[1] > floor}
 
     def _pause(self, now: datetime) -> float:
         """Seconds until it is worth asking again."""

@@ -111,6 +111,11 @@ class BarStore:
                     "append conflicts with another writer, trying again", attempt=attempt, error=str(error)
                 )
                 time.sleep(0.05 * 2**attempt)
+            except (DeltaError, OSError) as error:
+                raise DataError(
+                    f"The bar table at {self.path} cannot be written: {str(error).splitlines()[0]}",
+                    hint="Check free space and rights; the table is as it was before.",
+                ) from error
         raise DataError(
             f"The bar table at {self.path} was changed by other writers during {_ATTEMPTS} attempts.",
             hint="Try again, or let one process append.",
@@ -188,8 +193,11 @@ class BarStore:
             version: the table as it was at that version.
 
         Raises:
-            DataError: no table, no such version, or an unknown symbol.
+            DataError: no table, no such version, an unknown symbol, a damaged file, or a time without a zone.
         """
+        for name, moment in (("start", start), ("end", end), ("as_of", as_of)):
+            if moment is not None and moment.tzinfo is None:
+                raise DataError(f"{name} is {moment} without a time zone.", hint="Add tzinfo=UTC.")
         rows = self._scan(version)
         if symbols is not None:
             self._known(symbols, version)
