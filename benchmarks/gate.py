@@ -3,7 +3,7 @@
 
 - False promotions: pairs of equally good models, a year of weekly attempts each; the share of years with at
 least one
-  promotion must stay within the configured budget (5%).
+  promotion must stay within 5%.
 - Power: chance of a promotion in one attempt, and within a year of attempts, against the true gain.
 - Planted leaks: twenty candidates that know something they cannot; each must end with a person (hold), none
 promoted.
@@ -202,7 +202,7 @@ def main() -> None:
             "years with a false promotion, equal models",
             false,
             None,
-            f"share of {arguments.years} years, budget 0.05",
+            f"share of {arguments.years} years, at most 0.05 asked",
         )
     ]
     for gain in (0.0, 0.02, 0.04, 0.06, 0.08):

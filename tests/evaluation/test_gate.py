@@ -35,7 +35,7 @@ def test_gate_with_better_candidate_promotes(labels):
     assert "is better than incumbent" in verdict.reasons[0]
     assert verdict.numbers["log_loss_gain"] > 0
     assert verdict.numbers["log_loss_gain_low"] > 0
-    assert verdict.spent == pytest.approx(0.05 / 52)
+    assert verdict.spent == pytest.approx(POLICY.false_promotions_per_year / 52)
     assert verdict.decided
 
 

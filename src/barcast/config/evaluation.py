@@ -113,10 +113,10 @@ class GateConfig(Section):
     """What a candidate must show before it replaces the incumbent."""
 
     false_promotions_per_year: float = Field(
-        default=0.05,
+        default=0.03,
         gt=0,
         lt=1,
-        description="Budget: chance of at least one promotion of an equal model in a year.",
+        description="Budget: bound on the chance of promoting at least one equal model in a year of attempts.",
     )
     attempts_per_year: int = Field(
         default=52, ge=1, description="Attempts the yearly budget is divided over."

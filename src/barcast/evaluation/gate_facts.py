@@ -62,10 +62,11 @@ class Facts:
         rival_net = backtest.row_net_returns(rival, costs, horizon_bars=horizon_bars)
         net_gain = net - rival_net
         loss_gain = metrics_ml.log_loss_rows(labels, frames.probabilities(rival)) - loss
+        # a p-value of n resamples is never below 1 / (n + 1): enough of them to reach one attempt's share
+        reach = int(4 * policy.attempts_per_year / policy.false_promotions_per_year)
+        samples = max(policy.bootstrap_samples, reach)
         tests = {
-            name: bootstrap.paired(
-                gain, times, block_days=days, num_samples=policy.bootstrap_samples, seed=policy.seed
-            )
+            name: bootstrap.paired(gain, times, block_days=days, num_samples=samples, seed=policy.seed)
             for name, gain in (("net_return", net_gain), ("log_loss", loss_gain))
         }
         other = (

@@ -1,0 +1,98 @@
+"""Bulk scoring through TFX's RunInference on Beam's local runner equals the model in process."""
+
+from __future__ import annotations
+
+import evaluation_worlds as worlds
+import numpy as np
+import polars as pl
+import pytest
+
+from barcast.errors import ModelError
+
+# importing Beam, TFX and TensorFlow takes 10-20 s; third parties warn about one another
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from barcast import datasets, labels, splits
+    from barcast.training import train_linear
+    from barcast.training.settings import PlainSettings
+
+    bars = worlds.bars(2, 900, seed=8).with_columns(pl.col("event_timestamp").alias("created_timestamp"))
+    change = pl.col("close").log().diff().over("symbol")
+    features = bars.select(
+        "symbol", "event_timestamp", "created_timestamp",
+        change.cast(pl.Float32).alias("change_1"),
+        change.rolling_mean(5).over("symbol").cast(pl.Float32).alias("mean_5"),
+        change.rolling_std(10).over("symbol").cast(pl.Float32).alias("std_10"),
+    )  # fmt: skip
+    dataset = datasets.build(features, labels.make(bars, horizon_bars=3), lookback_bars=8)
+    fold = splits.holdout(dataset.rows)
+    model = train_linear(dataset, fold, PlainSettings(horizon_bars=3, lookback_bars=8))
+    folder = tmp_path_factory.mktemp("bulk")
+    datasets.save(dataset, folder / "dataset")
+    model.export(folder / "model" / "1")
+    return folder, dataset, model
+
+
+def test_bulk_scores_equal_the_model_in_process(trained):
+    from barcast.adapters import beam
+
+    folder, dataset, model = trained
+    rows = np.arange(0, len(dataset), 3)
+    out = beam.score(folder / "model" / "1", folder / "dataset", folder / "out", rows=rows, shard_rows=100)
+    scored = beam.read(out, folder / "dataset", name="linear", thresholds=model.info.thresholds)
+    expected = model.predictions(dataset, rows).sort("symbol", "event_timestamp")
+    assert scored.height == len(rows)
+    for column in ("p_sell", "p_hold", "p_buy", "confidence", "expected_return"):
+        np.testing.assert_allclose(scored[column], expected[column], atol=1e-5)
+    assert scored["label"].to_list() == expected["label"].to_list()
+
+    from barcast.evaluation import frames
+
+    assert frames.check(scored).height == len(rows)
+
+
+def test_bulk_scoring_without_a_model_says_so(trained, tmp_path):
+    from barcast.adapters import beam
+
+    folder = trained[0]
+    with pytest.raises(ModelError, match="no SavedModel"):
+        beam.score(tmp_path, folder / "dataset", tmp_path / "out")
+    with pytest.raises(ModelError, match="no scores"):
+        beam.read(tmp_path, folder / "dataset")
+
+
+def test_blessing_agrees_with_polars_and_refuses_a_harmed_slice():
+    from barcast.config.evaluation import EvaluationConfig
+    from barcast.evaluation import blessing
+
+    labels = worlds.labelled(worlds.bars(3, 700, seed=1))
+    good = worlds.predictions(labels, skill=0.3, seed=1)
+    rival = worlds.predictions(labels, skill=0.3, seed=2)
+    config = EvaluationConfig()
+    result = blessing.bless(good, rival, config)
+    assert result.blessed, result.reasons
+    said = np.argmax(good.select("p_sell", "p_hold", "p_buy").to_numpy(), axis=1)
+    by_hand = (
+        good.with_columns(pl.Series("right", said == good["label"].to_numpy()))
+        .group_by("symbol")
+        .agg(pl.col("right").mean())
+    )
+    table = result.table
+    assert {"all", "symbol=S0", "regime=bull", "hour=03"} <= set(table["slice"])
+    for symbol, right in by_hand.iter_rows():
+        assert table.filter(pl.col("slice") == f"symbol={symbol}")["accuracy"][0] == pytest.approx(
+            right, abs=1e-6
+        )
+    bad = pl.concat(
+        [
+            good.filter(pl.col("symbol") != "S1"),
+            worlds.predictions(labels, skill=-0.9, seed=4).filter(pl.col("symbol") == "S1"),
+        ]
+    )
+    refused = blessing.bless(bad, rival, config)
+    assert not refused.blessed
+    assert any("symbol=S1" in r for r in refused.reasons)
+    assert refused.check().passed is False
