@@ -11,7 +11,7 @@ import pytest
 
 from barcast.bars import Calendar
 from barcast.bars.sources import open_source
-from barcast.bars.sources.files import parse_times
+from barcast.bars.sources.times import parse_times
 from barcast.config.bars import CustomConfig, FilesConfig, SourceConfig
 from barcast.errors import BarcastError, ConfigError, DataError
 

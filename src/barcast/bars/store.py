@@ -8,28 +8,25 @@ nothing as long as each revision carries its own `created_timestamp`.
 
 from __future__ import annotations
 
-import fcntl
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import deltalake
 import polars as pl
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from barcast import clock, intervals, logs
+from barcast.bars import table
 from barcast.bars.calendar import GAPS, Calendar
 from barcast.bars.revisions import REVISIONS, plan
 from barcast.bars.schema import BARS, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
 _ATTEMPTS = 8
-_RESTORE = "Restore the folder from its backup, or remove it and ingest again."
 log = logs.get("bars.store")
 
 
@@ -88,13 +85,12 @@ class BarStore:
 
         Args:
             frame: bars (`BARS`); `created_timestamp` orders revisions. A changed bar with the
-            `created_timestamp` of
-                the stored one counts as known now.
+                `created_timestamp` of the stored one counts as known now.
             origin: where the bars came from; kept with the version (`history`).
 
         Raises:
-            DataError: a bar breaks a row rule or closes in the future, a key occurs twice, or the interval
-            differs.
+            DataError: a bar breaks a row rule or closes in the future, a key occurs twice, the interval
+                differs, or the disk refuses. The table is then as it was.
         """
         bars = conform(frame, origin=origin or "the batch")
         now = clock.now()
@@ -104,7 +100,7 @@ class BarStore:
             return AppendReport(0, 0, 0, 0, self.version)
         for attempt in range(_ATTEMPTS):
             try:
-                with self._lock():
+                with table.locked(self.path):
                     return self._append(bars, origin, now)
             except CommitFailedError as error:  # another writer, on a file system without locks
                 log.info(
@@ -158,11 +154,11 @@ class BarStore:
                 commit_properties=properties,
             )
             return
-        table = self._open()
+        delta = self._open()
         names = ", ".join("'" + s.replace("'", "''") + "'" for s in operations["symbol"].unique())
         values = {name: f"s.{name}" for name in REVISIONS.names()}
         (
-            table.merge(
+            delta.merge(
                 operations,
                 f"t.symbol in ({names}) AND t.symbol = s.symbol AND t.event_timestamp = s.event_timestamp"
                 " AND t.created_timestamp = s.created_timestamp",
@@ -188,8 +184,8 @@ class BarStore:
 
         Args:
             symbols: None for all.
-            as_of: only what was known then: revisions created by `as_of`, in the state before later
-            corrections.
+            as_of: only what was known then: revisions created by `as_of`, in the state
+                before later corrections.
             version: the table as it was at that version.
 
         Raises:
@@ -264,7 +260,7 @@ class BarStore:
 
     def compact(self) -> int:
         """Join the small files of many appends; earlier versions stay readable. Returns the files removed."""
-        with self._lock():
+        with table.locked(self.path):
             return int(self._open().optimize.compact()["numFilesRemoved"])
 
     def _overlapping(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:
@@ -317,53 +313,10 @@ class BarStore:
                 )
 
     def _open(self, version: int | None = None) -> deltalake.DeltaTable:
-        try:
-            table = deltalake.DeltaTable(str(self.path), version=version)
-        except TableNotFoundError as error:
-            raise DataError(
-                f"There are no bars at {self.path}.", hint="Run `barcast ingest` first."
-            ) from error
-        except DeltaError as error:
-            raise DataError(
-                f"The bar table at {self.path} has no readable version {version}:"
-                f" {str(error).splitlines()[0]}",
-                hint="`barcast bars history` lists the versions.",
-            ) from error
-        description = table.metadata().description
-        if description != f"bars of {self.interval}":
-            raise DataError(
-                f"The table at {self.path} holds {description}, not of {self.interval}.",
-                hint="Use another workspace for another interval.",
-            )
-        return table
+        return table.opened(self.path, self.interval, version)
 
     def _scan(self, version: int | None) -> pl.LazyFrame:
-        table = self._open(version)
-        self._check_files(table)
-        return pl.scan_delta(table)
-
-    def _check_files(self, table: deltalake.DeltaTable) -> None:
-        """Refuse to read when a data file is gone or has another size than the log says."""
-        files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "size_bytes")
-        for name, size in files.iter_rows():
-            file = self.path / unquote(name)
-            came = file.stat().st_size if file.exists() else None
-            if came != size:
-                state = "is missing" if came is None else f"has {came} bytes instead of {size}"
-                raise DataError(f"The file {name} of the bar table at {self.path} {state}.", hint=_RESTORE)
+        return table.scan(self.path, self._open(version))
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
-        try:
-            return rows.collect()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise DataError(
-                f"A file of the bar table at {self.path} cannot be read: {str(error).splitlines()[0]}",
-                hint=_RESTORE,
-            ) from error
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(self.path.name + ".lock"), "a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+        return table.collect(self.path, rows)

@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field
 
 from barcast.config.base import Section
 
-
 # YAML reads 2024-01-31 as a date; a time may be written with or without quotes.
 Moment = Annotated[str, BeforeValidator(lambda v: v.isoformat() if isinstance(v, date) else v)]
 

@@ -16,8 +16,9 @@ import polars as pl
 
 from barcast import clock, intervals
 from barcast.bars.calendar import Calendar
-from barcast.bars.schema import TIME, check, conform
+from barcast.bars.schema import check, conform
 from barcast.bars.sources.base import between, selected
+from barcast.bars.sources.times import parse_times
 from barcast.bars.splits import with_factors
 from barcast.config.bars import FilesConfig
 from barcast.errors import ConfigError, DataError
@@ -221,75 +222,6 @@ def _read(file: Path, *, rows: int | None = None, columns: list[str] | None = No
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{file} cannot be read: {reason}.", hint="The file is damaged or of another kind."
-        ) from error
-
-
-def parse_times(times: pl.Series, timezone: str, time_format: str, origin: str) -> pl.Series:
-    """Instants in UTC, or dates where the texts are dates.
-
-    Numbers are epoch seconds, milliseconds, microseconds or nanoseconds, told by their size.
-
-    Raises:
-        DataError: not times, or local times that do not exist or occur twice at a daylight-saving change.
-    """
-    if times.null_count():
-        raise DataError(f"{origin}: {times.null_count()} row(s) have no time.", hint="Remove them.")
-    if times.dtype == pl.Date:
-        return times
-    if times.dtype.is_numeric():
-        return _epoch(times, origin)
-    if times.dtype == pl.String:
-        times = _text(times, time_format, origin)
-        if times.dtype == pl.Date:
-            return times
-    if not isinstance(times.dtype, pl.Datetime):
-        raise DataError(
-            f"{origin}: the time column is {times.dtype}.", hint="Give times, dates or epoch numbers."
-        )
-    if times.dtype.time_zone is not None:
-        return times.dt.convert_time_zone("UTC").cast(TIME)
-    try:
-        return times.cast(pl.Datetime("us")).dt.replace_time_zone(timezone).dt.convert_time_zone("UTC")
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{origin}: a local time cannot be placed in {timezone}: {str(error).splitlines()[0]}.",
-            hint="Give times in UTC or with their offset; a clock change makes local times ambiguous.",
-        ) from error
-
-
-def _epoch(times: pl.Series, origin: str) -> pl.Series:
-    top = float(times.max() or 0)  # type: ignore[arg-type]
-    for limit, factor in ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1)):
-        if 0 < top < limit:
-            return (
-                (times.cast(pl.Float64) * factor)
-                .round()
-                .cast(pl.Int64)
-                .cast(pl.Datetime("us"))
-                .dt.replace_time_zone("UTC")
-            )
-    if top >= 1e17:
-        return (times.cast(pl.Int64) // 1_000).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    raise DataError(f"{origin}: the time column holds numbers up to {top}.", hint="Give epoch times or text.")
-
-
-def _text(times: pl.Series, time_format: str, origin: str) -> pl.Series:
-    try:
-        if time_format:
-            if "%H" not in time_format and "%s" not in time_format:
-                return times.str.to_date(time_format)
-            has_zone = "%z" in time_format
-            return times.str.to_datetime(time_format, time_unit="us", time_zone="UTC" if has_zone else None)
-        if times.str.len_chars().max() == 10:
-            return times.str.to_date("%Y-%m-%d")
-        zoned = times.str.contains(r"(Z|[+-]\d\d:?\d\d)$")
-        if zoned.all():
-            return times.str.to_datetime(time_unit="us", time_zone="UTC")
-        return times.str.to_datetime(time_unit="us")
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{origin}: times such as {times[0]!r} are not understood: {str(error).splitlines()[0]}.",
-            hint="Set source.files.time_format, e.g. '%d.%m.%Y %H:%M'.",
         ) from error
 
 

@@ -1,0 +1,80 @@
+"""The Delta table's files: opened, checked, read and locked, with errors in words."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import deltalake
+import polars as pl
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from barcast.errors import DataError
+
+_RESTORE = "Restore the folder from its backup, or remove it and ingest again."
+
+
+def opened(path: Path, interval: str, version: int | None = None) -> deltalake.DeltaTable:
+    """The table at `path`, at `version` (None: the newest).
+
+    Raises:
+        DataError: no table, no such version, or bars of another interval.
+    """
+    try:
+        table = deltalake.DeltaTable(str(path), version=version)
+    except TableNotFoundError as error:
+        raise DataError(f"There are no bars at {path}.", hint="Run `barcast ingest` first.") from error
+    except DeltaError as error:
+        raise DataError(
+            f"The bar table at {path} has no readable version {version}: {str(error).splitlines()[0]}",
+            hint="`barcast bars history` lists the versions.",
+        ) from error
+    description = table.metadata().description
+    if description != f"bars of {interval}":
+        raise DataError(
+            f"The table at {path} holds {description}, not of {interval}.",
+            hint="Use another workspace for another interval.",
+        )
+    return table
+
+
+def scan(path: Path, table: deltalake.DeltaTable) -> pl.LazyFrame:
+    """The table's rows, lazily.
+
+    Raises:
+        DataError: a data file is gone or has another size than the table's log says.
+    """
+    files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "size_bytes")
+    for name, size in files.iter_rows():
+        file = path / unquote(name)
+        came = file.stat().st_size if file.exists() else None
+        if came != size:
+            state = "is missing" if came is None else f"has {came} bytes instead of {size}"
+            raise DataError(f"The file {name} of the bar table at {path} {state}.", hint=_RESTORE)
+    return pl.scan_delta(table)
+
+
+def collect(path: Path, rows: pl.LazyFrame) -> pl.DataFrame:
+    """The rows.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    try:
+        return rows.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(
+            f"A file of the bar table at {path} cannot be read: {str(error).splitlines()[0]}", hint=_RESTORE
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One writer at a time, among threads and processes of machines that share the file system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(path.name + ".lock"), "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
