@@ -1,0 +1,245 @@
+"""One-sample latency and the rate of 32 concurrent clients: in-process, embedded model server, LitServe.
+
+The network C1 at 160 features; each server in its own process, one at a time; clients as light as they can be (ready
+bytes out, raw bytes in), so that the servers are measured. Targets: one-sample p50 at most the in-process call + 1.5
+ms; 32 clients at least 80% of the in-process batched rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import report, row
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+CLIENTS = 32
+BATCH_SIZES = (1, 8, 16, 32)
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+def export_network(path: Path, *, preset: str, features: int) -> None:
+    """The network C1, untrained (speed does not depend on the weights), as the SavedModel that is served."""
+    from barcast.config.models import ModelConfig
+    from barcast.models.network import Network
+    from barcast.models.presets import architecture
+    from barcast.models.savedmodel import export
+
+    shape = architecture(ModelConfig(preset=preset), num_features=features, lookback_bars=60)
+    export(Network(shape, seed=1).build_once(), path, mean=np.zeros(features, np.float32))
+
+
+def window(features: int, rows: int = 1) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(7)
+    return {
+        "window": generator.standard_normal((rows, 60, features)).astype(np.float32),
+        "symbol_id": np.zeros(rows, np.int32),
+    }
+
+
+def percentile(seconds: list[float], q: float) -> float:
+    return float(np.percentile(seconds, q) * 1e3)
+
+
+def in_process(path: Path, features: int, seconds: float) -> tuple[float, float]:
+    """(p50 of one sample in ms, samples/s in batches of 32), measured in a process that does nothing else."""
+    code = (
+        "import json, sys, time; sys.path.insert(0, sys.argv[3]); import numpy as np; from pathlib import Path\n"
+        "from serving import BATCH_SIZES, CLIENTS, percentile, window\n"
+        "from barcast.serving.model_server.servable import Servable\n"
+        "s = Servable('m', 1, Path(sys.argv[1]), batch_sizes=BATCH_SIZES); f = int(sys.argv[2])\n"
+        "outputs = sorted(s.signatures['serving_default'].outputs)\n"
+        "one, many, times = window(f), window(f, CLIENTS), []\n"
+        "until = time.perf_counter() + float(sys.argv[4])\n"
+        "while time.perf_counter() < until:\n"
+        "    t = time.perf_counter(); s.run('serving_default', one, outputs); times.append(time.perf_counter() - t)\n"
+        "began = time.perf_counter(); count = 0\n"
+        "while time.perf_counter() < began + float(sys.argv[4]):\n"
+        "    s.run('serving_default', many, outputs); count += CLIENTS\n"
+        "print(json.dumps([percentile(times, 50), count / (time.perf_counter() - began)]))\n"
+    )
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(features), here, str(seconds)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one_ms, rate = json.loads(done.stdout.strip().splitlines()[-1])
+    return one_ms, rate
+
+
+Call = Callable[[], Awaitable[None]]
+
+
+async def _load(
+    open_call: Callable[[], Awaitable[tuple[Call, Callable[[], Any]]]], clients: int, seconds: float
+) -> Any:
+    """Latencies (s) and rate (1/s) of `clients` that each ask again as soon as they have an answer."""
+    opened = [await open_call() for _ in range(clients)]
+    times: list[float] = []
+
+    async def client(call: Call, until: float) -> None:
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            await call()
+            times.append(time.perf_counter() - began)
+
+    for until in (time.perf_counter() + min(1.0, seconds / 4),):  # warm up
+        await asyncio.gather(*(client(call, until) for call, _ in opened))
+    times.clear()
+    began = time.perf_counter()
+    await asyncio.gather(*(client(call, began + seconds) for call, _ in opened))
+    rate = len(times) / (time.perf_counter() - began)
+    for _, close in opened:
+        closed = close()
+        if closed is not None:
+            await closed
+    return times, rate
+
+
+def grpc_load(endpoint: str, features: int, clients: int, seconds: float) -> Any:
+    import grpc
+
+    from barcast.serving.client import _request
+
+    body = _request("c1", window(features), None, None, "", ()).SerializeToString()
+
+    async def run() -> Any:
+        async with grpc.aio.insecure_channel(endpoint) as channel:
+            predict = channel.unary_unary(_PREDICT)
+
+            async def open_call() -> tuple[Call, Callable[[], Any]]:
+                async def call() -> None:
+                    await predict(body, timeout=30)
+
+                return call, lambda: None
+
+            return await _load(open_call, clients, seconds)
+
+    return asyncio.run(run())
+
+
+def http_load(port: int, features: int, clients: int, seconds: float) -> Any:
+    content = json.dumps({"window": base64.b64encode(window(features)["window"].tobytes()).decode()}).encode()
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    ).encode()
+
+    async def open_call() -> tuple[Call, Callable[[], Any]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def call() -> None:
+            writer.write(head + content)
+            headers = await reader.readuntil(b"\r\n\r\n")
+            length = int(headers.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            answer = await reader.readexactly(length)
+            if b" 200 " not in headers.partition(b"\r\n")[0]:
+                raise RuntimeError(answer.decode())
+
+        return call, writer.close
+
+    return asyncio.run(_load(open_call, clients, seconds))
+
+
+@contextlib.contextmanager
+def peer(path: Path) -> Iterator[int]:
+    """LitServe with the same SavedModel; its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = Path(__file__).with_name("_serving_peer.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(path), str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        import httpx
+
+        until = time.monotonic() + 600
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
+                    break
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("LitServe did not start")
+            time.sleep(0.5)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
+    parser.add_argument("--preset", default="standard")
+    parser.add_argument("--features", type=int, default=160)
+    parser.add_argument("--no-peer", action="store_true")
+    options = parser.parse_args()
+    features, seconds = options.features, options.seconds
+
+    from barcast.serving.model_server import start
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c1" / "1"
+        export_network(path, preset=options.preset, features=features)
+        one_ms, batched = in_process(path, features, seconds)
+        parameters = Path(folder) / "batching.config"
+        sizes = "\n".join(f"allowed_batch_sizes: {size}" for size in BATCH_SIZES)
+        parameters.write_text(
+            f"max_batch_size {{ value: {BATCH_SIZES[-1]} }}\nbatch_timeout_micros {{ value: 0 }}\n"
+            f"num_batch_threads {{ value: 1 }}\nmax_enqueued_batches {{ value: 100 }}\n{sizes}\n"
+        )
+        with start(
+            models={"c1": path.parent},
+            enable_batching=True,
+            batching_parameters_file=parameters,
+            timeout_seconds=900,
+        ) as server:
+            single, _ = grpc_load(server.endpoint, features, 1, seconds)
+            many, rate = grpc_load(server.endpoint, features, CLIENTS, seconds)
+        peer_single = peer_many = peer_rate = None
+        if not options.no_peer:
+            with peer(path) as port:
+                peer_single, _ = http_load(port, features, 1, seconds)
+                peer_many, peer_rate = http_load(port, features, CLIENTS, seconds)
+
+    def both(name: str, ours: list[float], theirs: list[float] | None, q: float) -> dict[str, Any]:
+        return row(
+            name, percentile(ours, q), percentile(theirs, q) if theirs else None, "ms", higher_is_better=False
+        )
+
+    report(
+        "serving",
+        [
+            row("in-process one sample p50", one_ms, None, "ms", higher_is_better=False),
+            row("in-process batched rate", batched, None, "samples/s"),
+            both("one client p50", single, peer_single, 50),
+            both("one client p99", single, peer_single, 99),
+            row("over the in-process call (target 1.5)", percentile(single, 50) - one_ms, None, "ms"),
+            both(f"{CLIENTS} clients p50", many, peer_many, 50),
+            both(f"{CLIENTS} clients p99", many, peer_many, 99),
+            row(f"{CLIENTS} clients rate", rate, peer_rate, "samples/s"),
+            row("share of the in-process rate (target 0.8)", rate / batched, None, "x"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
