@@ -8,6 +8,7 @@ the online store.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -84,6 +85,17 @@ class FeatureStore:
         with quiet():
             self.feast.apply(self.definitions.objects())
         self.__dict__.pop("views", None)
+
+    def clear(self) -> None:
+        """Remove this workspace's rows from both stores; the definitions stay in the registry."""
+        self.provider.teardown_infra(self.repo.project, [*self.views, self.definitions.windows], [])
+        if feast_config.is_postgres(self.repo):
+            from barcast.adapters.feast_postgres import drop_tables
+
+            drop_tables(self.repo, self.definitions)
+        else:
+            for source in (self.definitions.rows_source, self.definitions.windows_source):
+                shutil.rmtree(source.path, ignore_errors=True)  # type: ignore[attr-defined]
 
     def write_offline(self, features: pl.DataFrame) -> int:
         """Add feature rows to the offline store; returns how many were new or different.

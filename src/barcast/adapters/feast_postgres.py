@@ -107,6 +107,16 @@ def create_tables(config: RepoConfig, definitions: Definitions) -> None:
         connection.commit()
 
 
+def drop_tables(config: RepoConfig, definitions: Definitions) -> None:
+    """Remove the sources' tables with all rows."""
+    source: Any
+    with _get_conn(config.offline_store) as connection, connection.cursor() as cursor:
+        for source in (definitions.rows_source, definitions.windows_source):
+            table = sql.Identifier(source._postgres_options._table)
+            cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        connection.commit()
+
+
 def as_known_at(view: FeatureView, as_of: datetime) -> FeatureView:
     """The view over only those rows that were created at or before `as_of`."""
     source: Any = view.batch_source

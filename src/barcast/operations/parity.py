@@ -198,6 +198,8 @@ class _Replay:
         whole = _values(self.batch, self.names)
         place = {moment: i for i, moment in enumerate(self.batch["event_timestamp"])}
         self.store.apply()
+        self.store.clear()  # in a shared store an earlier replay may have left newer rows
+        self.store.apply()
         self.store.write_offline(self.batch)
         stored = _values(self.store.training_rows(self.batch.select("symbol", "event_timestamp")), self.names)
         with self.recorder as recorder, self.client(recorder.endpoint, deadline_seconds=30) as client:
@@ -222,6 +224,7 @@ class _Replay:
                 ids = np.zeros(1, dtype=np.int32)
                 client.predict(model, {"window": found.window[None], "symbol_id": ids})
                 tensor.add(found.window, recorder.windows.pop()[0], moment, self.names)
+        self.store.clear()
         self.result.model_answers = self.recorder.answers
         if self.result.not_served == self.result.bars:
             raise DataError(

@@ -292,3 +292,14 @@ def test_saved_state_is_read_by_another_store_object(store: FeatureStore) -> Non
     assert np.array_equal(
         again.online(["dd"], as_of=START + 11 * STEP)["dd"].window, features.tail(6).select(NAMES)
     )
+
+
+def test_clear_removes_the_rows_of_both_stores(store: FeatureStore) -> None:
+    features = make_features(SYMBOLS, 12)
+    store.write_offline(features)
+    store.materialize(as_of=START + 11 * STEP)
+    store.clear()
+    store.apply()
+    assert store.online(SYMBOLS, strict=False) == {}
+    assert store.training_rows(features.select("symbol", "event_timestamp"))["f00"].null_count() == 36
+    assert store.write_offline(features) == 36

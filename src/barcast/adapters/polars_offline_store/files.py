@@ -150,7 +150,7 @@ def append(files: ParquetFiles, table: pa.Table) -> None:
         DataError: the source is a pattern, or one file with other columns.
     """
     known = files.schema
-    if any(mark in files.origin.name for mark in "*?["):
+    if not files.origin.is_dir() and any(mark in files.origin.name for mark in "*?["):
         raise DataError(
             f"The source {files.origin.name!r} is a pattern; rows cannot be added to it.",
             hint="Give the source a folder.",

@@ -6,12 +6,10 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -29,12 +27,12 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from barcast.adapters.polars_offline_store import files
 from barcast.adapters.polars_offline_store.files import ParquetFiles
 from barcast.adapters.polars_offline_store.job import PolarsRetrievalJob
-from barcast.adapters.polars_offline_store.joins import answering_rows, as_utc, latest_rows, utc
+from barcast.adapters.polars_offline_store.joins import as_utc, latest_rows, utc
+from barcast.adapters.polars_offline_store.views import ENTITY_EVENT, all_entities, empty, join, view_of
 from barcast.errors import DataError
 
 TYPE = "barcast.adapters.polars_offline_store.PolarsOfflineStore"
 _known_at: ContextVar[datetime | None] = ContextVar("polars_offline_store_known_at", default=None)
-_ENTITY_EVENT = "__entity_event"
 
 
 @contextmanager
@@ -86,9 +84,9 @@ class PolarsOfflineStore(OfflineStore):
                 hint="Pass a pandas DataFrame with the join keys and event_timestamp.",
             )
         moment = _known_at.get()
-        views = [_view(v, feature_refs, full_feature_names, config.repo_path) for v in feature_views]
+        views = [view_of(v, feature_refs, full_feature_names, config.repo_path) for v in feature_views]
         if entity_df is None:
-            entities = _all_entities(views, start_date, end_date)
+            entities = all_entities(views, start_date, end_date)
             event = "event_timestamp"
         else:
             entities = pl.from_pandas(entity_df)
@@ -102,12 +100,12 @@ class PolarsOfflineStore(OfflineStore):
                     f"The entity rows lack the join keys {lost} of view {view.name!r}.",
                     hint=f"Columns given: {entities.columns}.",
                 )
-        entities = entities.with_columns(as_utc(event, entities.schema[event]).alias(_ENTITY_EVENT))
+        entities = entities.with_columns(as_utc(event, entities.schema[event]).alias(ENTITY_EVENT))
 
         def run() -> pl.DataFrame:
-            return _join(entities, views, filter_by_created_timestamp, moment)
+            return join(entities, views, filter_by_created_timestamp, moment)
 
-        times = entities[_ENTITY_EVENT]
+        times = entities[ENTITY_EVENT]
         return PolarsRetrievalJob(
             run,
             repo_path=config.repo_path,
@@ -115,7 +113,7 @@ class PolarsOfflineStore(OfflineStore):
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
             metadata=RetrievalMetadata(
                 features=feature_refs,
-                keys=[c for c in entities.columns if c not in (event, _ENTITY_EVENT)],
+                keys=[c for c in entities.columns if c not in (event, ENTITY_EVENT)],
                 min_event_timestamp=_time(times.min()),
                 max_event_timestamp=_time(times.max()),
             ),
@@ -148,7 +146,7 @@ class PolarsOfflineStore(OfflineStore):
                 known_at=moment,
             )
             columns = _columns(keys, feature_name_columns, timestamp_field, created_timestamp_column, found)
-            return found.take(rows, columns) if found.paths else _empty(columns)
+            return found.take(rows, columns) if found.paths else empty(columns)
 
         return PolarsRetrievalJob(run, repo_path=config.repo_path)
 
@@ -170,7 +168,7 @@ class PolarsOfflineStore(OfflineStore):
             found = ParquetFiles.of(data_source, config.repo_path)
             columns = _columns(keys, feature_name_columns, timestamp_field, created_timestamp_column, found)
             if not found.paths:
-                return _empty(columns)
+                return empty(columns)
             scan = found.scan()
             event = as_utc(timestamp_field, scan.collect_schema()[timestamp_field])
             if start_date:
@@ -226,125 +224,12 @@ class PolarsOfflineStore(OfflineStore):
             )
 
 
-@dataclass(frozen=True)
-class _View:
-    """One feature view of a retrieval; `features` maps source column -> output column."""
-
-    name: str
-    source: DataSource
-    repo_path: Path | None
-    keys: dict[str, str]
-    event: str
-    created: str | None
-    ttl: timedelta | None
-    features: dict[str, str]
-
-    @property
-    def join(self) -> tuple[Any, ...]:
-        """Views that agree in this have the same answering rows."""
-        return (self.source.name, tuple(self.keys.items()), self.event, self.created, self.ttl)
-
-
-def _view(
-    view: FeatureView, feature_refs: Sequence[str], full_feature_names: bool, repo_path: Path | None
-) -> _View:
-    source = view.batch_source
-    if source is None:
-        raise DataError(
-            f"Feature view {view.name!r} has no batch source.", hint="It can only be read online."
-        )
-    stored = {new: old for old, new in source.field_mapping.items()}
-    projection: Any = view.projection
-    prefix = projection.name_to_use()
-    shown = projection.name_alias or view.name
-    wanted = [ref.split(":", 1)[1] for ref in feature_refs if ref.startswith(f"{prefix}:")]
-    keys = {
-        stored.get(e.name, e.name): projection.join_key_map.get(e.name, e.name)
-        for e in view.entity_columns
-        if e.name != DUMMY_ENTITY_ID
-    }
-    return _View(
-        name=view.name,
-        source=source,
-        repo_path=repo_path,
-        keys=keys,
-        event=stored.get(source.timestamp_field, source.timestamp_field),
-        created=stored.get(source.created_timestamp_column, source.created_timestamp_column) or None,
-        ttl=view.ttl,
-        features={stored.get(n, n): f"{shown}__{n}" if full_feature_names else n for n in wanted},
-    )
-
-
-def _join(
-    entities: pl.DataFrame, views: Sequence[_View], created_before_entity: bool, moment: datetime | None
-) -> pl.DataFrame:
-    """Entity rows with each view's features; views on the same rows are read together."""
-    groups: dict[tuple[Any, ...], list[_View]] = {}
-    for view in views:
-        groups.setdefault(view.join, []).append(view)
-    answers: dict[str, pl.Series] = {}
-    for members in groups.values():
-        head = members[0]
-        found = ParquetFiles.of(head.source, head.repo_path)
-        rows = answering_rows(
-            found,
-            entities,
-            entity_event=_ENTITY_EVENT,
-            keys=head.keys,
-            event=head.event,
-            created=head.created,
-            ttl=head.ttl,
-            created_before_entity=created_before_entity,
-            known_at=moment,
-        )
-        columns = list(dict.fromkeys(c for view in members for c in view.features))
-        hit = rows >= 0
-        needed, position = np.unique(rows[hit], return_inverse=True)
-        taken = found.take(needed, columns) if found.paths else _empty(columns)
-        place = np.full(len(rows), -1, dtype=np.int64)
-        place[hit] = position
-        index = pl.Series(np.where(hit, place, 0)).set(pl.Series(~hit), None)
-        in_order = len(needed) == len(rows) and bool(hit.all()) and bool((np.diff(place) == 1).all())
-        for view in members:
-            for column, shown in view.features.items():
-                values = taken[column]
-                answers[shown] = values.rename(shown) if in_order else values.gather(index).rename(shown)
-    kept = entities.drop(_ENTITY_EVENT)
-    return kept.with_columns(answers[name] for view in views for name in view.features.values())
-
-
-def _all_entities(views: Sequence[_View], start: datetime | None, end: datetime | None) -> pl.DataFrame:
-    frames = []
-    for view in views:
-        found = ParquetFiles.of(view.source, view.repo_path)
-        if not found.paths:
-            continue
-        scan = found.scan()
-        rows = scan.select(
-            *[pl.col(s).alias(e) for s, e in view.keys.items()],
-            as_utc(view.event, scan.collect_schema()[view.event]).alias("event_timestamp"),
-        )
-        if start is not None:
-            rows = rows.filter(pl.col("event_timestamp") >= utc(start))
-        if end is not None:
-            rows = rows.filter(pl.col("event_timestamp") <= utc(end))
-        frames.append(rows.unique().collect(engine="streaming"))
-    if not frames:
-        raise DataError("The offline store holds no rows yet.", hint="Write features first.")
-    merged = pl.concat(frames, how="diagonal").unique()
-    return merged.sort([*[c for c in merged.columns if c != "event_timestamp"], "event_timestamp"])
-
-
 def _columns(
     keys: Sequence[str], features: Sequence[str], event: str, created: str | None, found: ParquetFiles
 ) -> list[str]:
     if not features:
         return found.columns()
     return list(dict.fromkeys([*keys, *features, event, *([created] if created else [])]))
-
-
-def _empty(columns: Sequence[str]) -> pl.DataFrame:
-    return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))
 
 
 def _time(value: object) -> datetime | None:
