@@ -39,7 +39,7 @@ class Double:
     recurring: dict[str, api.V2beta1RecurringRun] = field(default_factory=dict)
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
@@ -70,10 +70,10 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
             parsed = urlparse(self.path)
             try:
                 if state.token and self.headers.get("Authorization") != f"Bearer {state.token}":
-                    raise _Refused(401, "Unauthorized")
+                    raise _RefusedError(401, "Unauthorized")
                 answer = self._route(verb, parsed.path.removeprefix("/apis/v2beta1"), parse_qs(parsed.query))
                 status, body = 200, _SERIALISE(answer)
-            except _Refused as refused:
+            except _RefusedError as refused:
                 status, body = refused.status, {"error": str(refused), "code": 3, "message": str(refused)}
             raw = json.dumps(body).encode()
             self.send_response(status)
@@ -99,7 +99,7 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
             text = next(message.iter_parts()).get_content()
             spec = yaml.safe_load(text if isinstance(text, str) else text.decode())
             if not isinstance(spec, dict) or "root" not in spec:
-                raise _Refused(400, "not a pipeline spec")
+                raise _RefusedError(400, "not a pipeline spec")
             return spec
 
         def _route(self, verb: str, path: str, query: dict[str, list[str]]) -> Any:
@@ -121,7 +121,7 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                 if path.endswith("version"):
                     pipeline_id = query["pipelineid"][0]
                     if pipeline_id not in state.pipelines:
-                        raise _Refused(404, f"pipeline {pipeline_id} not found")
+                        raise _RefusedError(404, f"pipeline {pipeline_id} not found")
                     state.specs[key] = spec
                     state.versions[key] = api.V2beta1PipelineVersion(
                         pipeline_id=pipeline_id, pipeline_version_id=key, display_name=query["name"][0]
@@ -137,7 +137,7 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                 body = json.loads(self._body())
                 reference = body["pipeline_version_reference"]
                 if reference["pipeline_version_id"] not in state.versions:
-                    raise _Refused(404, "pipeline version not found")
+                    raise _RefusedError(404, "pipeline version not found")
                 inputs = state.specs[reference["pipeline_version_id"]]["root"]["inputDefinitions"][
                     "parameters"
                 ]
@@ -147,7 +147,7 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                     if n not in body["runtime_config"]["parameters"] and not d.get("isOptional")
                 ]
                 if missing:
-                    raise _Refused(400, f"missing parameters {missing}")
+                    raise _RefusedError(400, f"missing parameters {missing}")
                 made = api.V2beta1Run(
                     run_id=str(uuid.uuid4()),
                     display_name=body["display_name"],
@@ -173,11 +173,11 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                 return made
             match = re.fullmatch(r"/(runs|recurringruns)/([^/:]+)(?::(\w+))?", path)
             if match is None:
-                raise _Refused(404, f"no such path {path}")
+                raise _RefusedError(404, f"no such path {path}")
             kind, key, action = match.groups()
             held: dict[str, Any] = state.runs if kind == "runs" else state.recurring
             if key not in held:
-                raise _Refused(404, f"{kind} {key} not found")
+                raise _RefusedError(404, f"{kind} {key} not found")
             if verb == "DELETE":
                 del held[key]
                 return {}

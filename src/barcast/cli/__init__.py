@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "experiment": ("train", "experiment_app", "Compare configurations and models."),
     "backtest": ("backtest", "app", "Replay history with retraining, calibration and gate."),
     "models": ("models", "app", "List, show, approve, reject, roll back."),
+    "ab": ("ab", "app", "Compare champion and challenger on what they answered."),
     "serve": ("serve", "serve", "Start the model server for what is live."),
     "predict": ("predict", "predict", "Ask for predictions."),
     "gateway": ("gateway", "app", "Serve predictions over HTTP."),
