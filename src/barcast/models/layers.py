@@ -54,14 +54,22 @@ class Recurrent(keras.layers.Layer):
     Args:
         units: U.
         recurrent_dropout: share of the state dropped, one mask for all steps (Gal and Ghahramani, 2016).
+        int8: hold the matrices as codes and scales of eight bits (for answering; they are not trained).
         fused: run as TensorFlow's BlockLSTM where the backend and number format allow it.
     """
 
     def __init__(
-        self, units: int, *, recurrent_dropout: float = 0.0, fused: bool = False, seed: int = 0, **kwargs: Any
+        self,
+        units: int,
+        *,
+        recurrent_dropout: float = 0.0,
+        fused: bool = False,
+        int8: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.units, self.recurrent_dropout, self.fused = units, recurrent_dropout, fused
+        self.units, self.recurrent_dropout, self.fused, self.int8 = units, recurrent_dropout, fused, int8
         self.seeds = keras.random.SeedGenerator(seed)
         self.seed = seed
 
@@ -69,12 +77,30 @@ class Recurrent(keras.layers.Layer):
         units = self.units
         uniform = keras.initializers.GlorotUniform(seed=self.seed)
         orthogonal = keras.initializers.Orthogonal(seed=self.seed + 1)
-        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], 4 * units), initializer=uniform)
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(units, 4 * units), initializer=orthogonal
-        )
+        shapes = {"kernel": (input_shape[-1], 4 * units), "recurrent_kernel": (units, 4 * units)}
+        if self.int8:
+            for name, shape in shapes.items():
+                codes = self.add_weight(
+                    name=f"{name}_codes", shape=shape, dtype="int8", initializer="zeros", trainable=False
+                )
+                scale = self.add_weight(
+                    name=f"{name}_scale", shape=(1, 4 * units), initializer="ones", trainable=False
+                )
+                setattr(self, f"{name}_codes", codes)
+                setattr(self, f"{name}_scale", scale)
+        else:
+            self.kernel = self.add_weight(name="kernel", shape=shapes["kernel"], initializer=uniform)
+            self.recurrent_kernel = self.add_weight(
+                name="recurrent_kernel", shape=shapes["recurrent_kernel"], initializer=orthogonal
+            )
         self.bias = self.add_weight(name="bias", shape=(4 * units,), initializer="zeros")
         super().build(input_shape)
+
+    def matrix(self, name: str) -> Any:
+        """The float32 `kernel` or `recurrent_kernel`, unpacked where it is stored in eight bits."""
+        if not self.int8:
+            return getattr(self, name)
+        return ops.cast(getattr(self, f"{name}_codes"), "float32") * getattr(self, f"{name}_scale")
 
     def call(self, x: Any, training: bool = False) -> Any:
         drop = bool(training) and self.recurrent_dropout > 0
@@ -87,10 +113,10 @@ class Recurrent(keras.layers.Layer):
             return self._fused(x)
         steps = int(x.shape[1])
         # Time first, so that each step is a contiguous slice.
-        projected = ops.transpose(ops.matmul(x, ops.cast(self.kernel, x.dtype)), (1, 0, 2)) + ops.cast(
-            self.bias, x.dtype
-        )
-        recurrent = ops.cast(self.recurrent_kernel, x.dtype)
+        projected = ops.transpose(
+            ops.matmul(x, ops.cast(self.matrix("kernel"), x.dtype)), (1, 0, 2)
+        ) + ops.cast(self.bias, x.dtype)
+        recurrent = ops.cast(self.matrix("recurrent_kernel"), x.dtype)
         state = ops.zeros_like(projected[0, :, : self.units])
         memory, states, mask = state, [], None
         if drop:
@@ -117,7 +143,7 @@ class Recurrent(keras.layers.Layer):
             cs_prev=start,
             h_prev=start,
             w=tf.concat(
-                [tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.recurrent_kernel)], axis=0
+                [tf.convert_to_tensor(self.matrix(name)) for name in ("kernel", "recurrent_kernel")], axis=0
             ),
             wci=none,
             wcf=none,

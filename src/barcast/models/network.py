@@ -49,6 +49,7 @@ class Network(keras.Model):
                 units,
                 recurrent_dropout=a.recurrent_dropout,
                 fused=fused,
+                int8=a.int8,
                 seed=next(fresh),
                 name=f"lstm_{i}",
                 dtype=dtype,

@@ -18,7 +18,8 @@ class Architecture:
     """Everything that decides the network's variables.
 
     `selected` holds the positions of the features used, inside the generation's `num_features`; `columns` counts
-    progressive columns; `specialists` names an ensemble's specialists with their features' positions.
+    progressive columns; `int8` stores recurrent matrices in eight bits; `specialists` names an ensemble's
+    specialists with their features' positions.
     """
 
     num_features: int
@@ -37,6 +38,7 @@ class Architecture:
     bayesian_samples: int
     recurrence: str
     columns: int = 0
+    int8: bool = False
     specialists: tuple[tuple[str, tuple[int, ...]], ...] = ()
     precision: str = "float32"
 

@@ -98,7 +98,8 @@ def plot(table: pl.DataFrame, path: Path) -> Path:
         at = [symbols.index(s) + i * width for s in part["symbol"]]
         axes.bar(at, part["log_loss"], width, label=name)
     axes.set_xticks([i + 0.4 for i in range(len(symbols))], symbols, rotation=45)
-    axes.set_ylim(mean["log_loss"].min() * 0.98, mean["log_loss"].max() * 1.01)
+    losses = mean["log_loss"].to_numpy()
+    axes.set_ylim(float(losses.min()) * 0.98, float(losses.max()) * 1.01)
     axes.set_ylabel("log loss (lower is better)")
     axes.legend()
     path = Path(path)

@@ -21,6 +21,7 @@ from barcast.models.presets import architecture as make_architecture
 from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
+from barcast.training.pretrain import pretrain
 from barcast.training.settings import Settings
 from barcast.training.trained import ModelInfo, TrainedModel, make_network
 
@@ -75,6 +76,21 @@ def train_universal(
     network.normalise.adapt(mean[at], scale[at])
     network.statistics.return_scale.assign(return_scale(targets, fold.train))
     plan = trainer.Plan.of(config, settings.model.preset)
+    checkpoint = out_dir / "checkpoint.npz"
+    # A resumed run has the encoder's weights in its checkpoint.
+    pretrained = (
+        pretrain(
+            network,
+            dataset,
+            fold.train,
+            config,
+            batch_size=plan.batch_size,
+            seed=settings.seed,
+            progress=progress,
+        )
+        if config.pretrain_epochs and not checkpoint.exists()
+        else []
+    )
     history = trainer.fit(
         network,
         dataset,
@@ -84,7 +100,7 @@ def train_universal(
         config,
         plan,
         seed=settings.seed,
-        checkpoint=out_dir / "checkpoint.npz",
+        checkpoint=checkpoint,
         on_epoch=on_epoch,
         progress=progress,
     )
@@ -103,6 +119,7 @@ def train_universal(
             thresholds,
             {
                 **common.facts_of(targets, fold, constant),
+                "pretraining": [round(v, 6) for v in pretrained],
                 "suspicious_features": common.suspicious(dataset, fold.train),
                 **curves(history),
                 "calibration": calibrated,
