@@ -268,3 +268,21 @@ def test_capacity_scales_with_traded_value_and_dies_without_an_edge():
     assert poor["capital_break_even"].to_list() == [0.0, 0.0]
     curve = capacity.cost_curve(bars, rows, costs, [0, 5, 20], horizon_bars=4, bars_per_year=8766)
     assert curve["total_return"].is_sorted(descending=True)
+
+
+def test_operational_metrics_of_hand_made_cases(tmp_path):
+    import time
+
+    from barcast.evaluation import metrics_operational as ops
+
+    m = ops.convergence([2.0, 1.5, 1.005, 1.0, 1.2], seconds=10)
+    assert (m["epochs"], m["best_epoch"], m["epochs_to_99"], m["best_loss"]) == (5, 4, 3, 1.0)
+    assert m["seconds_per_epoch"] == 2
+    assert ops.convergence([1.0, 1.1])["epochs_to_99"] == 1
+    assert math.isnan(ops.convergence([])["best_epoch"])
+    assert ops.convergence([float("nan"), 1.0])["best_epoch"] == 2
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"12345")
+    assert ops.folder_bytes(tmp_path) == 5
+    assert ops.latency_ms(lambda: time.sleep(0.002), repeats=5, warm_up=1)["p50"] >= 2
+    assert ops.peak_memory_bytes() > 10_000_000
