@@ -223,3 +223,28 @@ def test_predict_async_with_symbols_gives_the_same(world: World, explain: bool) 
         one = predictor.predict(["AAA"], explain=explain)[0]
         two = asyncio.run(predictor.predict_async(["AAA"], explain=explain))[0]
     assert one.probabilities == two.probabilities
+
+
+def test_correlation_with_equal_and_with_shifted_times_is_numpys(world: World) -> None:
+    from barcast.serving.market import MarketBook
+
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=199)
+    bars = make_bars(["A", "B"], count=200)
+    moves = {"A": common, "B": -0.8 * common + 0.6 * rng.normal(size=199)}
+    closes = {s: 100 * np.exp(np.concatenate([[0.0], np.cumsum(m * 0.01)])) for s, m in moves.items()}
+    bars = pl.concat(
+        bars.filter(pl.col("symbol") == s).with_columns(pl.Series("close", closes[s])) for s in ("A", "B")
+    )
+    expected = np.corrcoef(moves["A"], moves["B"])[0, 1]
+    book = MarketBook("1h")
+    book.update(bars)
+    assert book.correlation(("A", "B"), 720.0)[0, 1] == pytest.approx(expected)
+    short = MarketBook("1h")
+    short.update(
+        bars.filter((pl.col("symbol") == "A") | (pl.col("event_timestamp") > bars["event_timestamp"][9]))
+    )
+    assert short.correlation(("A", "B"), 720.0)[0, 1] == pytest.approx(
+        np.corrcoef(moves["A"][10:], moves["B"][10:])[0, 1]
+    )
+    assert short.correlation(("A", "ZZZ"), 720.0)[0, 1] == 0.0

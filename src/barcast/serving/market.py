@@ -202,6 +202,9 @@ class MarketBook:
             if keep.sum() < 60:  # the look-back spans few bars: daily bars use the newest 60
                 keep = np.arange(len(history.times)) >= len(history.times) - 60
             series[symbol] = (history.times[keep], np.log(history.closes[keep]))
+        shared = [series[s][0] for s in symbols if s in series]
+        if len(shared) == len(symbols) > 1 and all(np.array_equal(shared[0], t) for t in shared[1:]):
+            return _matrix(np.stack([series[s][1] for s in symbols]))
         for i, left in enumerate(symbols):
             for j in range(i + 1, len(symbols)):
                 right = symbols[j]
@@ -224,13 +227,18 @@ class MarketBook:
             pl.col("close"),
             pl.Series("mark", frame.select(values).hash_rows(seed=0)),
         ).sort("symbol", "us")
-        for (symbol,), part in columns.partition_by("symbol", as_dict=True, maintain_order=True).items():
-            tail = part.tail(self._kept)
+        symbols = columns["symbol"].to_list()
+        times, adjusted, closes, marks = (
+            columns[name].to_numpy() for name in ("us", "adjusted", "close", "mark")
+        )
+        edges = [i for i, s in enumerate(symbols) if i == 0 or s != symbols[i - 1]]
+        for first, last in zip(edges, [*edges[1:], len(symbols)], strict=True):
+            symbol, tail = symbols[first], slice(max(first, last - self._kept), last)
             new = History(
-                tail["us"].to_numpy().astype(np.int64),
-                tail["adjusted"].to_numpy().astype(np.float64),
-                float(tail["close"][-1]),
-                tail["mark"].to_numpy().astype(np.uint64),
+                times[tail].astype(np.int64),
+                adjusted[tail].astype(np.float64),
+                float(closes[last - 1]),
+                marks[tail].astype(np.uint64),
             )
             old = self._histories.get(str(symbol))
             merged = new if old is None else _joined(old, new, self._kept)
@@ -262,3 +270,15 @@ def _joined(old: History, new: History, kept: int) -> History:
         old.price if after.any() else new.price,
         join(old.marks, new.marks)[order],
     )
+
+
+def _matrix(log_closes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, S) correlation of the differences of (S, N) log closes at common times; 0 for a constant one."""
+    moves = np.diff(log_closes, axis=1)
+    result = np.eye(len(moves))
+    if moves.shape[1] < 20:
+        return result
+    alive = np.flatnonzero(moves.std(axis=1) > 0)
+    if alive.size > 1:
+        result[np.ix_(alive, alive)] = np.corrcoef(moves[alive])
+    return result

@@ -185,7 +185,9 @@ class Predictor:
             if a.expected_return is not None and a.model_kind != "rules"
         }
         if not expected:
-            raise ServingError("No model answered; capital is not shared by rules.", hint="See `barcast predict`.")
+            raise ServingError(
+                "No model answered; capital is not shared by rules.", hint="See `barcast predict`."
+            )
         names = tuple(sorted(expected))
         returns = self.book.returns(names)
         return allocate(
@@ -218,12 +220,13 @@ class Predictor:
                 ratios[symbol] = context.volatility_ratio
             if history is not None and (newest is None or history.event_timestamp > newest):
                 newest = history.event_timestamp
+        known, matrix = self._matrix(symbols)
         return Market(
             as_of=newest or clock.now(),
             interval_seconds=intervals.seconds(self.config.interval),
-            symbols=self._matrix(symbols)[0],
+            symbols=known,
             volatility_ratio=ratios,
-            correlation=self._matrix(symbols)[1],
+            correlation=matrix,
         )
 
     def _matrix(self, symbols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]]:

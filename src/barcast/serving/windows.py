@@ -78,7 +78,7 @@ class WindowReader:
         except Exception as error:  # whatever store is configured: its failure must not be ours
             _log.warning("online store failed", error=f"{type(error).__name__}: {error}"[:300])
             words = error.message if isinstance(error, BarcastError) else type(error).__name__
-            return {s: f"online store: {words}" for s in symbols}
+            return dict.fromkeys(symbols, f"online store: {words}")
         found: dict[str, Window | str] = {}
         for symbol in symbols:
             row = rows.get(symbol)
