@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.analyze.component import analyze
 from components.build_dataset.component import build_dataset
 from components.build_features.component import build_features
 from components.evaluate.component import evaluate
@@ -66,6 +67,7 @@ def training(config: str, run_id: str):
                 symbols=dsl.Collected(own.outputs["models"]),
             )
         )
+        sliced = heavy(analyze(config=config, run_id=run_id, predictions=judged.outputs["predictions"]))
         versions = light(
             register(
                 config=config,
@@ -87,6 +89,7 @@ def training(config: str, run_id: str):
                 bars=bars.outputs["bars"],
                 dataset=dataset.outputs["dataset"],
                 predictions=judged.outputs["predictions"],
+                blessing=sliced.outputs["blessing"],
             ),
             side_effects=True,
         )

@@ -1,6 +1,5 @@
 """Labels joined point in time with features from Feast; splits; the batches of symbols to train."""
 
-
 from kfp import dsl
 
 from components.step import step

@@ -1,6 +1,5 @@
 """Every candidate, every present champion and the baselines on the same held-out rows; the report."""
 
-
 from kfp import dsl
 
 from components.step import step

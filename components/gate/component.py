@@ -15,6 +15,7 @@ def gate(
     bars: dsl.Input[dsl.Dataset],
     dataset: dsl.Input[dsl.Dataset],
     predictions: dsl.Input[dsl.Dataset],
+    blessing: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Gate", [("decision", str), ("plan", str)]):
     """Judge every candidate and set the challengers.
@@ -26,6 +27,7 @@ def gate(
         bars: the snapshot from `ingest`.
         dataset: the folder from `build_dataset`.
         predictions: the per-row results from `evaluate`.
+        blessing: the verdict of the sliced analysis.
         report: the evaluation report with the verdicts in it.
 
     Returns:
@@ -34,4 +36,6 @@ def gate(
     """
     from barcast import steps
 
-    return steps.gate(config, run_id, candidates, bars.path, dataset.path, predictions.path, report.path)
+    return steps.gate(
+        config, run_id, candidates, bars.path, dataset.path, predictions.path, blessing.path, report.path
+    )

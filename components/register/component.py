@@ -1,6 +1,5 @@
 """Each candidate becomes a version in the registry, with everything needed to make it again."""
 
-
 from kfp import dsl
 
 from components.step import step

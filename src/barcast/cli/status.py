@@ -87,7 +87,12 @@ def doctor(config: ConfigOption = None, json_output: JsonOption = False) -> None
     check("python", _python)
     check("libraries", _libraries)
     settings: list[Config] = []
-    check("configuration", lambda: (settings.append(current(config)), f"hash {settings[0].hash}")[1])
+
+    def read_configuration() -> str:
+        settings.append(current(config))
+        return f"hash {settings[0].hash}"
+
+    check("configuration", read_configuration)
     if settings:
         check("disk", lambda: _disk(settings[0]))
         check("workspace", lambda: _workspace(settings[0]))

@@ -1,7 +1,7 @@
 """What each pipeline step does, in plain Python; `components/` are only their kfp signatures.
 
     ingest → validate_bars → build_features → validate_features → materialize → build_dataset
-    → train_universal → train_symbols → evaluate → register → gate → promote → canary, at the end record_outcome
+    → train_universal → train_symbols → evaluate → analyze → register → gate → promote → canary; record_outcome
 
 Each is called as `name(config_json, run_id, ...paths)`. A step is imported when it is asked for, so that none
 pays for another's libraries.
@@ -22,6 +22,7 @@ _WHERE = {
     "train_universal": "train",
     "train_symbols": "train",
     "evaluate": "judge",
+    "analyze": "slices",
     "register": "govern",
     "gate": "govern",
     "promote": "govern",

@@ -53,7 +53,7 @@ class Run:
 def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, str, P], R]:
     """Turn `function(run, ...)` into what a component calls: `function(config_json, run_id, ...)`."""
 
-    def call(config: str, run_id: str, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(config: str, run_id: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
         parsed = Config.model_validate_json(config)
         run = Run(parsed, parsed.open_workspace(), run_id, function.__name__)
         run.event("started")

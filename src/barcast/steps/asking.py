@@ -64,7 +64,10 @@ def candidate_server(
             base.mkdir(parents=True, exist_ok=True)
             shutil.move(fetched, base / str(version))
             bases[name] = str(base)
-        with start(models=bases, **_FOR_A_MOMENT) as server, ModelClient(server.endpoint, retries=2) as client:
+        with (
+            start(models=bases, **_FOR_A_MOMENT) as server,
+            ModelClient(server.endpoint, retries=2) as client,
+        ):
             ask = ask_with(client)
 
             def confirm(word: str, version: int) -> float:

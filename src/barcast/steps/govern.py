@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from barcast import names
-from barcast.steps import candidates
+from barcast.steps import candidates, slices
 from barcast.steps._record import Run, step
 
 
@@ -40,7 +40,7 @@ def register(
         judged = summary["models"][candidate.word]
         metadata = VersionMetadata(
             kind=candidate.kind,
-            data_version=int(lineage["data_version"]),
+            data_version=str(int(lineage["data_version"])),
             data_hash=lineage["data_hash"],
             config_hash=run.config.hash,
             features=tuple(serving["feature_names"]),
@@ -67,7 +67,7 @@ def register(
 
 @step
 def gate(
-    run: Run, versions: str, bars: str, dataset_path: str, predictions: str, report: str
+    run: Run, versions: str, bars: str, dataset_path: str, predictions: str, blessing: str, report: str
 ) -> tuple[str, str]:
     """Each candidate against whatever answers for its symbol now; winners become challengers; the whole report.
 
@@ -81,6 +81,7 @@ def gate(
     summary = json.loads((Path(predictions) / "summary.json").read_text())
     seen = datetime.fromisoformat(summary["seen_until"])
     checks = _infrastructure(run, registry, versions)
+    sliced, table = slices.read(blessing)
     winners: dict[str, Scored] = {}
     verdicts, plan, judged = [], [], []
     for item in json.loads(versions):
@@ -94,7 +95,7 @@ def gate(
             History(attempts=_attempts(registry, word)),
             costs=run.config.costs,
             horizon_bars=run.config.horizon_bars,
-            checks=[checks[word]],
+            checks=[checks[word], *_blessing(word, sliced)],
         )
         judged.append(verdict)
         registry.judge(word, version, verdict)
@@ -118,15 +119,25 @@ def gate(
         )
         run.note(f"{word}: {verdict.outcome}")
     (run.folder / "verdicts.json").write_text(json.dumps(verdicts, indent=2))
-    _report(run, bars, dataset_path, predictions, report, judged)
+    context = {"verdicts": judged, "slices": table, "blessing": sliced["sentence"]}
+    _report(run, bars, dataset_path, predictions, report, context)
     counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
     run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
     waiting = counts["hold"] + (counts["promote"] if run.config.approval == "manual" else 0)
     return ("promote" if plan else "wait" if waiting else "keep"), json.dumps(plan)
 
 
+def _blessing(word: str, sliced: dict[str, Any]) -> list[Any]:
+    """The check of the sliced analysis, which looks at the universal model."""
+    from barcast.evaluation.gate import Check
+
+    if word != names.UNIVERSAL or sliced["passed"] is None:
+        return []
+    return [Check("blessing", sliced["passed"], sliced["detail"], sliced["on_failure"])]
+
+
 def _report(
-    run: Run, bars: str, dataset_path: str, predictions: str, report: str, verdicts: Sequence[Any]
+    run: Run, bars: str, dataset_path: str, predictions: str, report: str, more: dict[str, Any]
 ) -> None:
     from barcast import datasets, splits
     from barcast.evaluation import report as page
@@ -135,7 +146,7 @@ def _report(
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
     evaluation = measuring.measure(run, bars, dataset, fold, Path(predictions))
-    context = measuring.context(run, dataset, fold, verdicts)
+    context = measuring.context(run, dataset, fold, **more)
     html = page.render(evaluation, context)
     Path(report).write_text(html)
     (run.folder / "report.html").write_text(html)

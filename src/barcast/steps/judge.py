@@ -95,7 +95,7 @@ def _summary(
     evaluation: Evaluation, folder: Path, words: Sequence[str], fold: Fold, dataset: Dataset
 ) -> dict[str, Any]:
     """What registration and the gate need beside the per-row results."""
-    from barcast.evaluation import frames, metrics_ml
+    from barcast.evaluation import frames, metrics_ml, reliability
 
     ends = dataset.rows["label_end_timestamp"]
     seen = max(ends[getattr(fold, name)].max() for name in ("train", "validation", "calibration"))  # type: ignore[type-var]
@@ -103,7 +103,8 @@ def _summary(
     models: dict[str, Any] = {}
     for word in words:
         if word in shown:
-            models[word] = {"metrics": evaluation.flat_metrics(shown[word])}
+            index = reliability.index(evaluation, shown[word], trained_until=seen)  # type: ignore[arg-type]
+            models[word] = {"metrics": evaluation.flat_metrics(shown[word]), "reliability": index.index}
             continue
         frame = pl.read_parquet(candidates.results_file(folder, word))
         numbers = metrics_ml.metrics(

@@ -77,7 +77,7 @@ def lightgbm(dataset: Dataset, fold: Fold, rows: pl.DataFrame, config: Config) -
         return pl.concat([keys, values], how="horizontal")
 
     train = last_bars(fold.train).with_columns(label=pl.Series(dataset.classes(thresholds)[fold.train]))
-    return baselines.lightgbm(
+    scored: pl.DataFrame = baselines.lightgbm(
         rows,
         last_bars(fold.test),
         train,
@@ -85,9 +85,18 @@ def lightgbm(dataset: Dataset, fold: Fold, rows: pl.DataFrame, config: Config) -
         num_rounds=config.evaluation.lightgbm_rounds,
         seed=config.evaluation.seed,
     )
+    return scored
 
 
-def context(run: Run, dataset: Dataset, fold: Fold, verdicts: Sequence[Verdict] = ()) -> Context:
+def context(
+    run: Run,
+    dataset: Dataset,
+    fold: Fold,
+    *,
+    verdicts: Sequence[Verdict] = (),
+    slices: pl.DataFrame | None = None,
+    blessing: str = "",
+) -> Context:
     """What the report says beside the figures."""
     from barcast.evaluation.report import Context
 
@@ -99,6 +108,8 @@ def context(run: Run, dataset: Dataset, fold: Fold, verdicts: Sequence[Verdict] 
         title=f"{run.config.workspace}: {', '.join(dataset.symbols[:6])}"
         + (f" and {len(dataset.symbols) - 6} more" if len(dataset.symbols) > 6 else ""),
         verdicts=list(verdicts),
+        slices=slices,
+        blessing=blessing,
         facts={
             "run": run.run_id,
             "configuration hash": run.config.hash,
