@@ -157,6 +157,10 @@ def test_stability_of_importances_over_folds():
     attributions[:, :, 1] = 0.1
     table = explain.gradient_importance(attributions, ["a", "b"])
     assert table["importance"].to_list() == pytest.approx([0.0, 0.5])
+    spans, figures = explain.gradients_over_spans(attributions, ["a", "b"])
+    assert spans["feature"].to_list() == ["b", "a"]
+    assert spans["importance"].to_list() == pytest.approx([1.0, 0.0])
+    assert figures["rank_correlation"] == pytest.approx(1.0)
 
 
 def test_bootstrap_interval_covers_the_truth_of_correlated_rows():

@@ -83,6 +83,23 @@ def gradient_importance(attributions: np.ndarray, feature_names: Sequence[str]) 
     return pl.DataFrame({"feature": list(feature_names), "importance": mean.astype(np.float64)})
 
 
+def gradients_over_spans(
+    attributions: np.ndarray, feature_names: Sequence[str], *, num_spans: int = 3
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """One model's integrated gradients over spans of time: the table of `over_folds` and the figures of
+    `stability`.
+
+    Args:
+        attributions: (n, T, F) in the order of time; cut into `num_spans` equal spans.
+    """
+    spans = {
+        str(k): gradient_importance(part, feature_names)
+        for k, part in enumerate(np.array_split(attributions, num_spans))
+        if len(part)
+    }
+    return over_folds(spans), stability(spans)
+
+
 def over_folds(by_fold: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Importances of several folds joined: feature, importance (mean share), spread (standard deviation of
     the share), sign_agreement (share of folds in which it helps).
