@@ -78,12 +78,13 @@ class FeatureStore:
 
     def apply(self) -> None:
         """Write the definitions to Feast's registry, make the stores ready; repeating changes nothing."""
-        if feast_config.is_postgres(self.repo):
-            from barcast.adapters.feast_postgres import create_tables
+        with self._answering("offline store or registry"):
+            if feast_config.is_postgres(self.repo):
+                from barcast.adapters.feast_postgres import create_tables
 
-            create_tables(self.repo, self.definitions)
-        with quiet():
-            self.feast.apply(self.definitions.objects())
+                create_tables(self.repo, self.definitions)
+            with quiet():
+                self.feast.apply(self.definitions.objects())
         self.__dict__.pop("views", None)
 
     def clear(self) -> None:
@@ -139,7 +140,7 @@ class FeatureStore:
             from barcast.adapters.feast_postgres import as_known_at
 
             views = [as_known_at(view, as_of) for view in views]
-        with quiet(), known_at(as_of):
+        with self._answering("offline store"), quiet(), known_at(as_of):
             job = self.provider.get_historical_features(
                 self.repo, views, refs, keys.to_pandas(), self.feast.registry, self.repo.project, False
             )
@@ -240,6 +241,7 @@ class FeatureStore:
             ConfigError: nothing is registered, or another feature set.
         """
         from feast.errors import FeastObjectNotFoundException
+        from google.protobuf.message import DecodeError
 
         views = []
         for view in self.definitions.rows:
@@ -250,6 +252,11 @@ class FeatureStore:
                     f"Feast project {self.repo.project!r} has no feature view {view.name!r}.",
                     hint="Call FeatureStore.apply(), or run `feast apply` in feature_repo.",
                 ) from None
+            except DecodeError as error:
+                raise ConfigError(
+                    f"Feast's registry ({self.repo.registry.path}) is damaged: {error}.",
+                    hint="Remove the file and apply the definitions again; no features are lost.",
+                ) from error
             if [f.name for f in known.features] != [f.name for f in view.features]:
                 raise ConfigError(
                     f"Feast project {self.repo.project!r} was registered with other features: {view.name!r} "
@@ -288,17 +295,17 @@ class FeatureStore:
         return answers
 
     @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self, store: str = "online store") -> Iterator[None]:
         """Turn a store's own failure into a message that says which store."""
         try:
             yield
         except Exception as error:
-            if not isinstance(error, sqlite3.Error | OSError) and not type(error).__module__.startswith(
-                "redis"
-            ):
+            database = type(error).__module__.split(".")[0] in ("redis", "psycopg", "sqlalchemy")
+            if not database and not isinstance(error, sqlite3.Error | OSError):
                 raise
+            kind = self.repo.online_store.type if store == "online store" else self.repo.offline_store.type
             raise ServingError(
-                f"The online store ({self.repo.online_store.type}) does not answer: {error}",
+                f"The {store} ({kind}) does not answer: {str(error).splitlines()[0]}",
                 hint="Check that it runs and that its address in feature_store.yaml is right.",
             ) from error
 

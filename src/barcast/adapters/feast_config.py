@@ -6,6 +6,8 @@ The embedded form keeps the registry and the online store under `<workspace>/fea
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ def repo_config(workspace: Workspace, config: Config) -> RepoConfig:
     """The workspace's Feast configuration; the workspace's name is the Feast project.
 
     Raises:
-        ConfigError: the feature_store.yaml does not exist.
+        ConfigError: the feature_store.yaml does not exist, is damaged, or names variables that are not set.
     """
     path = config.feast.feature_store_yaml
     if path is not None:
@@ -36,7 +38,7 @@ def repo_config(workspace: Workspace, config: Config) -> RepoConfig:
                 f"feast.feature_store_yaml names {str(path)!r}, which is no file.",
                 hint="Give the path of a feature_store.yaml, or leave it out for the embedded stores.",
             )
-        loaded: RepoConfig = load_repo_config(path.parent, path)
+        loaded = _load(path)
         loaded.project = workspace.name
         return loaded
     folder = workspace.feast
@@ -51,6 +53,28 @@ def repo_config(workspace: Workspace, config: Config) -> RepoConfig:
         materialization={"pull_latest_features": True},
         repo_path=folder,
     )
+
+
+def _load(path: Path) -> RepoConfig:
+    unset = sorted({name for name in re.findall(r"\$\{(\w+)\}", path.read_text()) if name not in os.environ})
+    if unset:
+        raise ConfigError(
+            f"{path.name} needs environment variables that are not set: {', '.join(unset)}.",
+            hint="Set them; feature_repo/README.md says what they are.",
+        )
+    try:
+        loaded: RepoConfig = load_repo_config(path.parent, path)
+        _ = (
+            loaded.registry,
+            loaded.online_store,
+            loaded.offline_store,
+        )  # Feast reads these parts only when asked
+    except Exception as error:  # Feast raises what its parsers raise
+        raise ConfigError(
+            f"{path.name} is no feature_store.yaml that Feast can use: {str(error).splitlines()[0]}",
+            hint="Compare it with feature_repo/feature_store.yaml.",
+        ) from error
+    return loaded
 
 
 def source_factory(repo: RepoConfig, features: Path, config: Config) -> Callable[[str], DataSource]:

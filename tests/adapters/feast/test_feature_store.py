@@ -303,3 +303,36 @@ def test_clear_removes_the_rows_of_both_stores(store: FeatureStore) -> None:
     assert store.online(SYMBOLS, strict=False) == {}
     assert store.training_rows(features.select("symbol", "event_timestamp"))["f00"].null_count() == 36
     assert store.write_offline(features) == 36
+
+
+def test_a_damaged_registry_is_told_and_can_be_made_again(store: FeatureStore) -> None:
+    features = make_features(SYMBOLS, 12)
+    store.write_offline(features)
+    (store.workspace.feast / "registry.db").write_bytes(b"\xff" * 100)
+    again = FeatureStore(store.workspace, store.config, NAMES, cross_symbol=CROSS)
+    with pytest.raises(ConfigError, match=r"registry .* is damaged"):
+        again.training_rows(features.select("symbol", "event_timestamp"))
+    (store.workspace.feast / "registry.db").unlink()
+    third = FeatureStore(store.workspace, store.config, NAMES, cross_symbol=CROSS)
+    third.apply()
+    assert third.write_offline(features) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("project: ${NOT_SET_ANYWHERE}\nregistry: r.db", "not set: NOT_SET_ANYWHERE"),
+        ("project: p", "no feature_store.yaml that Feast can use"),
+        ("project: [p\nregistry: r.db", "no feature_store.yaml that Feast can use"),
+        (
+            "project: p\nregistry: r.db\nonline_store: {type: nothing}",
+            "no feature_store.yaml that Feast can use",
+        ),
+    ],
+)
+def test_a_feature_store_yaml_that_cannot_be_used_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "feature_store.yaml"
+    path.write_text(text)
+    config = make_config(feast={"feature_store_yaml": path})
+    with pytest.raises(ConfigError, match=told):
+        FeatureStore(Workspace("small", tmp_path), config, NAMES)

@@ -186,6 +186,13 @@ def test_a_stopped_redis_is_told_as_such(
         again.online(["AAA"])
 
 
+def test_a_stopped_postgres_is_told_as_such(
+    servers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ServingError, match=r"offline store or registry .* does not answer"):
+        make_store({**servers, "POSTGRES_HOST": str(tmp_path)}, tmp_path, monkeypatch, "absent")
+
+
 @pytest.mark.slow
 def test_feast_apply_in_the_repository_registers_the_second_environment(
     servers: dict[str, str], tmp_path: Path
