@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -183,3 +184,20 @@ def test_live_feed_over_the_gateway_spans_a_restart_and_a_night():
     assert [b.event_timestamp for b in batches] == TIMES[71:91].to_list()
     assert all(b.bars.height == 2 for b in batches)
     assert feed.health.reconnects == 1
+
+
+def test_real_client_in_a_thread_of_its_own_reports_like_in_the_main_one():
+    said: list[str] = []
+
+    def ask() -> None:
+        one = IbSource(IbConfig(symbols=("AAPL",), port=1, timeout_seconds=2), "5m")
+        for _ in range(2):  # asking again after a failure works too
+            try:
+                one.fetch()
+            except DataError as error:
+                said.append(error.message)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(30)
+    assert [text[:37] for text in said] == ["TWS or IB Gateway does not answer at "] * 2
