@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -110,6 +111,8 @@ def _start(
 
 def main() -> None:
     """Entry point: errors meant for people become a message and an exit code, never a traceback."""
+    # An end by `kill` cleans up as Ctrl-C does: child processes must not be left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(prog_name="barcast")
     except BarcastError as error:

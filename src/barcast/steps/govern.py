@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from barcast import names
+from barcast import clock, names
 from barcast.steps import candidates, slices
 from barcast.steps._record import Run, step
 
@@ -95,6 +95,7 @@ def gate(
             History(attempts=_attempts(registry, word)),
             costs=run.config.costs,
             horizon_bars=run.config.horizon_bars,
+            as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it
             checks=[checks[word], *_blessing(word, sliced)],
         )
         judged.append(verdict)
@@ -146,7 +147,7 @@ def _report(
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
     evaluation = measuring.measure(run, bars, dataset, fold, Path(predictions))
-    context = measuring.context(run, dataset, fold, **more)
+    context = measuring.context(run, dataset, fold, Path(predictions), **more)
     html = page.render(evaluation, context)
     Path(report).write_text(html)
     (run.folder / "report.html").write_text(html)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from barcast.datasets import Dataset
     from barcast.evaluation.evaluate import Evaluation
     from barcast.splits import Fold
+    from barcast.training import TrainedModel
+
+_EXPLAINED_ROWS = 150
+_CURVES = {"train_loss": "loss", "validation_loss": "val_loss"}
 
 
 @step
@@ -59,6 +63,8 @@ def evaluate(
         model = TrainedModel.load(candidate.folder)
         frame = model.predictions(dataset, rows, name=candidate.word, thresholds=thresholds)
         frame.write_parquet(candidates.results_file(folder, candidate.word))
+        if candidate.word == names.UNIVERSAL:
+            _explain(model, candidate.folder, dataset, fold, folder)
         if candidate.word == names.LINEAR:
             measuring.lightgbm(dataset, fold, frame, config).write_parquet(
                 folder / "baseline-lightgbm.parquet"
@@ -75,7 +81,7 @@ def evaluate(
             frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
     run.note("measuring")
     evaluation = measuring.measure(run, bars, dataset, fold, folder)
-    html = page.render(evaluation, measuring.context(run, dataset, fold))
+    html = page.render(evaluation, measuring.context(run, dataset, fold, folder))
     Path(report).write_text(html)
     (run.folder / "report.html").write_text(html)
     summary = _summary(evaluation, folder, [c.word for c in found], fold, dataset)
@@ -89,6 +95,27 @@ def evaluate(
         "metrics": evaluation.flat_metrics(names.UNIVERSAL),
         "confusion": evaluation.confusion[names.UNIVERSAL].astype(int).tolist(),
     }
+
+
+def _explain(model: TrainedModel, exported: Path, dataset: Dataset, fold: Fold, folder: Path) -> None:
+    """What the report shows of how the network learned and of what it looks at."""
+    import numpy as np
+
+    from barcast.evaluation import explain
+    from barcast.models import savedmodel
+
+    in_time = fold.test[np.argsort(dataset.rows["event_timestamp"].to_numpy()[fold.test], kind="stable")]
+    rows = in_time[np.linspace(0, len(in_time) - 1, min(_EXPLAINED_ROWS, len(in_time))).astype(int)]
+    answers = savedmodel.predict(
+        exported, dataset.windows(rows), model.symbol_ids(dataset)[rows], signature="explain"
+    )
+    table, stability = explain.gradients_over_spans(answers["attributions"], dataset.feature_names)
+    table.write_parquet(folder / "importance.table")
+    epochs = model.info.facts.get("epochs", [])
+    curves = {
+        k: [e[k] for e in epochs] for k in ("train_loss", "validation_loss") if epochs and k in epochs[0]
+    }
+    (folder / "explained.json").write_text(json.dumps({"curves": curves, "stability": stability}))
 
 
 def _summary(

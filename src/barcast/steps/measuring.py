@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ def lightgbm(dataset: Dataset, fold: Fold, rows: pl.DataFrame, config: Config) -
     def last_bars(positions: Any) -> pl.DataFrame:
         keys = dataset.rows[positions].select("symbol", "event_timestamp")
         values = pl.DataFrame(dataset.features[dataset.window_end[positions]], schema=features, orient="row")
-        return pl.concat([keys, values], how="horizontal")
+        joined: pl.DataFrame = pl.concat([keys, values], how="horizontal")
+        return joined
 
     train = last_bars(fold.train).with_columns(label=pl.Series(dataset.classes(thresholds)[fold.train]))
     scored: pl.DataFrame = baselines.lightgbm(
@@ -92,6 +94,7 @@ def context(
     run: Run,
     dataset: Dataset,
     fold: Fold,
+    predictions: Path,
     *,
     verdicts: Sequence[Verdict] = (),
     slices: pl.DataFrame | None = None,
@@ -100,6 +103,7 @@ def context(
     """What the report says beside the figures."""
     from barcast.evaluation.report import Context
 
+    explained = json.loads((predictions / "explained.json").read_text())
     bounds = {name: " to ".join(f"{t:%Y-%m-%d}" for t in span) for name, span in fold.bounds.items()}
     dropped = {
         f"windows dropped: {reason}": f"{count:,}" for reason, count in dataset.dropped.items() if count
@@ -108,6 +112,9 @@ def context(
         title=f"{run.config.workspace}: {', '.join(dataset.symbols[:6])}"
         + (f" and {len(dataset.symbols) - 6} more" if len(dataset.symbols) > 6 else ""),
         verdicts=list(verdicts),
+        learning_curves={"universal": explained["curves"]} if explained["curves"] else {},
+        importance=pl.read_parquet(predictions / "importance.table"),
+        importance_words="Mean absolute integrated gradient, spread over three spans of the test.",
         slices=slices,
         blessing=blessing,
         facts={
