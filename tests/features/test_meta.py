@@ -173,7 +173,8 @@ def test_hurst_tells_trending_from_reverting_series() -> None:
 
 
 def test_garch_variance_equals_arch_with_the_same_parameters(computed: pl.DataFrame) -> None:
-    """arch's filter, restarted at each bar's target, is the reference: 0.05 x variance over 100 bars is the constant."""
+    """arch's filter, restarted at each bar's target, is the reference: 0.05 x variance over 100 bars is the
+    constant."""
     level = pl.Series(R).rolling_var(100, ddof=0).to_numpy()
     variance = np.full(len(R), np.nan)
     for t in range(100, len(R)):

@@ -1,4 +1,5 @@
-"""Completeness: the counts of the requirements, by interval, counted as features that vary; the catalogue; the budget."""
+"""Completeness: the counts of the requirements, by interval, counted as features that vary; the catalogue; the
+budget."""
 
 from __future__ import annotations
 

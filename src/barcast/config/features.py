@@ -8,15 +8,24 @@ from pydantic import Field
 
 from barcast.config.base import Section
 
-CATEGORIES = ("ohlcv", "technical", "price_action", "temporal", "regime", "cross_symbol", "meta")
+Category = Literal["ohlcv", "technical", "price_action", "temporal", "regime", "cross_symbol", "meta"]
+CATEGORIES: tuple[Category, ...] = (
+    "ohlcv",
+    "technical",
+    "price_action",
+    "temporal",
+    "regime",
+    "cross_symbol",
+    "meta",
+)
 
 
 class FeaturesConfig(Section):
     """What the feature engines compute, in batch and in stream alike."""
 
-    categories: tuple[
-        Literal["ohlcv", "technical", "price_action", "temporal", "regime", "cross_symbol", "meta"], ...
-    ] = Field(default=CATEGORIES, description="The categories to compute; all of them by default.")
+    categories: tuple[Category, ...] = Field(
+        default=CATEGORIES, description="The categories to compute; all of them by default."
+    )
     correlation_threshold: float = Field(
         default=0.7, gt=0, lt=1, description="The least correlation at which another symbol counts as a peer."
     )

@@ -1,6 +1,7 @@
 """The batch engine: a table of adjusted bars in, a table of features out.
 
-Symbols run in threads through the same compiled kernels as the stream, each over its own bars from its first one on, then
+Symbols run in threads through the same compiled kernels as the stream, each over its own bars from its first
+one on, then
 all events in order of time through the cross-symbol kernel; so a value depends on nothing that came later.
 """
 

@@ -53,8 +53,8 @@ def njit(*args: Any, **options: Any) -> Any:
     def decorate(function: Callable[..., Any]) -> Any:
         signature = args if not (args and callable(args[0])) else ()
         dispatcher = numba.njit(**{"error_model": "numpy", "nogil": True, **options})(function)
-        store = FunctionCache(function)
-        store._cache_file = IndexDataCacheFile(
+        store: Any = FunctionCache(function)  # type: ignore[no-untyped-call]
+        store._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
             cache_path=store._cache_path,
             filename_base=store._impl.filename_base,
             source_stamp=source_stamp(Path(inspect.getfile(function))),
@@ -86,7 +86,8 @@ class _Address(types.WrapperAddressProtocol):  # type: ignore[misc]
     """A compiled kernel by its address: all have one Python type, so numba compiles their conversion once, not each."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.address = _get_wrapper_address(compiled(kernel), KERNEL)  # `compiled` keeps the code alive
+        # `compiled` keeps the code alive
+        self.address = _get_wrapper_address(compiled(kernel), KERNEL)  # type: ignore[no-untyped-call]
 
     def __wrapper_address__(self) -> int:
         return int(self.address)

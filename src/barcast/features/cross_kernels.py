@@ -1,5 +1,8 @@
 """The compiled part of the cross-symbol features: hourly buckets, correlations, and one event's values."""
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 import math
@@ -20,7 +23,7 @@ _SLOW, _QUICK = 2.0 / 51.0, 2.0 / 21.0
 
 
 @njit
-def close_bucket(now, rules, clock, last, last_time, ring, ring_times):  # type: ignore[no-untyped-def]
+def close_bucket(now, rules, clock, last, last_time, ring, ring_times):
     """Note the closes of a bucket that has ended; True where the correlations are due.
 
     A bucket is closed by the first event after it, with what was known at its last event.
@@ -41,7 +44,7 @@ def close_bucket(now, rules, clock, last, last_time, ring, ring_times):  # type:
 
 
 @njit(fastmath={"reassoc", "contract", "nsz"})
-def _pair(a, b, m):  # type: ignore[no-untyped-def]
+def _pair(a, b, m):
     """Count and sums of products of two rows of returns, where both are known (NaN is held as 0 with mask 0)."""
     n = sa = sb = saa = sbb = sab = 0.0
     for k in range(m):
@@ -58,8 +61,9 @@ def _pair(a, b, m):  # type: ignore[no-untyped-def]
 @njit
 def refresh_correlations(
     now, rules, threshold, clock, order, ring, ring_times, correlation, peers, weights, links
-):  # type: ignore[no-untyped-def]
-    """Correlations of all pairs over the look-back, and each symbol's peers: the strongest at or above the threshold."""
+):
+    """Correlations of all pairs over the look-back, and each symbol's peers: the strongest at or above the
+    threshold."""
     num, length = ring.shape
     count = min(clock[3], length)
     # returns between consecutive buckets, oldest first; mask beside each
@@ -118,7 +122,7 @@ def refresh_correlations(
 
 
 @njit
-def _ranks(values, fresh, out):  # type: ignore[no-untyped-def]
+def _ranks(values, fresh, out):
     """Share of the other fresh values that are smaller, equal ones counted half; NaN for unknown ones."""
     num = len(values)
     index = np.empty(num, dtype=np.int64)
@@ -145,7 +149,7 @@ def _ranks(values, fresh, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _correlate(e, a, b, aa, bb, ab):  # type: ignore[no-untyped-def]
+def _correlate(e, a, b, aa, bb, ab):
     """Correlation from exponentially weighted means at the given places of e; 0 where one is constant."""
     va, vb = e[aa] - e[a] * e[a], e[bb] - e[b] * e[b]
     return clip((e[ab] - e[a] * e[b]) / math.sqrt(va * vb), -1.0, 1.0) if va > 1e-20 and vb > 1e-20 else 0.0
@@ -173,7 +177,7 @@ def cross_event(
     seen,
     values,
     rows,
-):  # type: ignore[no-untyped-def]
+):
     """One event: take the bars, then write the features of each. See `CrossState.event`.
 
     relation[i]: 0 own mean, 1 market's, 2 own square, 3 market's square, 4 product, 5 own x market before,
@@ -387,8 +391,9 @@ def cross_run(
     columns,
     lookback,
     values,
-):  # type: ignore[no-untyped-def]
-    """All events of a table in order: what `CrossState.event` does for one. Event e has the entries starts[e] to starts[e + 1]."""
+):
+    """All events of a table in order: what `CrossState.event` does for one. Event e has the entries starts[e]
+    to starts[e + 1]."""
     for e in range(len(times)):
         if close_bucket(times[e], rules, clock, last, last_time, ring, ring_times):
             refresh_correlations(

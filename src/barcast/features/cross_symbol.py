@@ -4,9 +4,12 @@ An event is the bars of one close time that were known in time; a bar that came 
 them, in batch and in stream alike. Others enter by their latest bar unless it is older than the maximum age.
 """
 
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +44,7 @@ _O = "mean over the other symbols"
 
 # name, formula, look-back of the symbol itself, unit, source, neutral, flag
 _SPECS: tuple[tuple[str, str, int, str, str, float | None, str | None], ...] = (
-    ("market_available", "1 where another symbol has a fresh bar", 1, "flag", _CAPM, None, None),
+    ("market_available", "1 where another symbol has a fresh return", 1, "flag", _CAPM, None, None),
     ("market_return_1", f"{_O} of the last log return", 2, "log return", _CAPM, 0.0, _MARKET),
     ("market_return_5", f"{_O} of the 5-bar log return", 6, "log return", _CAPM, 0.0, _MARKET),
     ("market_return_20", f"{_O} of the 20-bar log return", 21, "log return", _CAPM, 0.0, _MARKET),
@@ -204,7 +207,7 @@ class CrossState:
         return [self.symbols[k] for k in self.order], matrix
 
 
-def _arrays(num: int, length: int, peers: int) -> dict[str, npt.NDArray[np.generic]]:
+def _arrays(num: int, length: int, peers: int) -> dict[str, npt.NDArray[Any]]:
     return {
         "last": np.full((num, 8), np.nan),
         "last_time": np.full(num, np.iinfo(np.int64).min // 2),

@@ -1,4 +1,8 @@
-"""The compiled loop that runs every kernel over bars: the batch engine's and the streaming engine's only way to values."""
+"""The compiled loop that runs every kernel over bars: the batch engine's and the streaming engine's only way
+to values."""
+
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
@@ -18,12 +22,13 @@ BLOCK = 512  # bars per group at a time: the block's columns of x stay in the se
         _F8[:, ::1], _I8, _I8, _I8, _F8[::1], _F4[:, ::1], _I8,
     )
 )  # fmt: skip
-def drive(kernels, state_at, value_at, column, lookback, x, t0, t1, n0, state, values, v0):  # type: ignore[no-untyped-def]
+def drive(kernels, state_at, value_at, column, lookback, x, t0, t1, n0, state, values, v0):
     """Run all kernels over the columns t0 to t1 of one symbol's x.
 
     Args:
         kernels: one per group.
-        state_at, value_at: group g owns state[state_at[g]:state_at[g + 1]] and the values value_at[g] to value_at[g + 1].
+        state_at, value_at: group g owns state[state_at[g]:state_at[g + 1]] and the values value_at[g] to
+        value_at[g + 1].
         column, lookback: of each value, the row of `values` it goes to and its look-back.
         n0: bars seen before t0.
         values: (F, bars); column v0 receives bar t0. NaN where the look-back is not filled or the value is not finite.
@@ -59,7 +64,7 @@ def drive(kernels, state_at, value_at, column, lookback, x, t0, t1, n0, state, v
         _F8[:, :, ::1], _I8[::1], _I8[::1], _I8[::1], _F8[:, ::1], _F4[:, ::1],
     )
 )  # fmt: skip
-def drive_many(kernels, state_at, value_at, column, lookback, x, who, at, seen, state, values):  # type: ignore[no-untyped-def]
+def drive_many(kernels, state_at, value_at, column, lookback, x, who, at, seen, state, values):
     """Run all kernels for the newest bar of several symbols.
 
     Args:

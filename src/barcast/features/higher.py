@@ -4,6 +4,10 @@ A higher bar is closed by the bar that ends it, or by the first bar after it whe
 bar of a history may have begun before it, so it is left out.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -35,7 +39,7 @@ SIZE = 16  # state of a level: 0 id, 1 begun, 2-5 running open high low close, 6
 
 
 @njit
-def level(x, t, bucket, n, s, at, out, first):  # type: ignore[no-untyped-def]
+def level(x, t, bucket, n, s, at, out, first):
     """One higher interval: bucket is its row of x (the next row tells where it ends), s[at:] its state."""
     c = x[C, t]
     now = x[bucket, t]
@@ -71,7 +75,7 @@ def level(x, t, bucket, n, s, at, out, first):  # type: ignore[no-untyped-def]
 
 
 @njit
-def close_level(s, at):  # type: ignore[no-untyped-def]
+def close_level(s, at):
     """The running higher bar is complete: it becomes the last closed one."""
     s[at + 1] += 1.0
     if s[at + 1] > 0.0:
@@ -86,12 +90,12 @@ def close_level(s, at):  # type: ignore[no-untyped-def]
 @higher.group(
     *_level("hour", "hours (of four hours from 30-minute bars up)"), *_level("day", "sessions"), state=2 * SIZE, intervals="intraday"
 )  # fmt: skip
-def hours_and_days(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def hours_and_days(x, t, n, s, out):
     level(x, t, HOUR, n, s, 0, out, 0)
     level(x, t, DAY, n, s, SIZE, out, 7)
 
 
 @higher.group(*_level("week", "weeks"), *_level("month", "months"), state=2 * SIZE, intervals="daily")
-def weeks_and_months(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def weeks_and_months(x, t, n, s, out):
     level(x, t, HOUR, n, s, 0, out, 0)
     level(x, t, DAY, n, s, SIZE, out, 7)

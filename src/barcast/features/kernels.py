@@ -1,8 +1,12 @@
 """Small compiled helpers that the kernels share: window statistics and recursive averages.
 
-Window helpers read `x[row, t - w + 1 : t + 1]` afresh at each bar, so nothing drifts; recursive ones keep their value and
+Window helpers read `x[row, t - w + 1 : t + 1]` afresh at each bar, so nothing drifts; recursive ones keep
+their value and
 a counter in the group's state and begin as TA-Lib does (the mean of the first `length` values).
 """
+
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -17,25 +21,25 @@ TINY = 1e-12  # relative: below it a spread counts as zero, so that rounding dec
 
 
 @njit(inline="never")
-def log(v):  # type: ignore[no-untyped-def]
+def log(v):
     """Natural logarithm; NaN for what has none."""
     return math.log(v) if v > 0.0 else NAN
 
 
 @njit
-def clip(v, low, high):  # type: ignore[no-untyped-def]
+def clip(v, low, high):
     """v held within [low, high]; NaN stays NaN."""
     return low if v < low else (high if v > high else v)
 
 
 @njit
-def ratio(a, b, otherwise):  # type: ignore[no-untyped-def]
+def ratio(a, b, otherwise):
     """a / b, or `otherwise` where b is zero."""
     return a / b if b != 0.0 else otherwise
 
 
 @njit
-def total(x, row, t, w):  # type: ignore[no-untyped-def]
+def total(x, row, t, w):
     """Sum of the last w values, in four lanes so that the processor need not wait for each addition."""
     a = b = c = d = 0.0
     i = t - w + 1
@@ -52,13 +56,13 @@ def total(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def mean(x, row, t, w):  # type: ignore[no-untyped-def]
+def mean(x, row, t, w):
     """Mean of the last w values."""
     return total(x, row, t, w) / w
 
 
 @njit
-def sum_squares(x, row, t, w, m):  # type: ignore[no-untyped-def]
+def sum_squares(x, row, t, w, m):
     """Sum of squared distances from m over the last w values."""
     a = b = 0.0
     i = t - w + 1
@@ -75,7 +79,7 @@ def sum_squares(x, row, t, w, m):  # type: ignore[no-untyped-def]
 
 
 @njit
-def std(x, row, t, w):  # type: ignore[no-untyped-def]
+def std(x, row, t, w):
     """Population standard deviation of the last w values; exactly 0 where they differ by rounding only."""
     m = mean(x, row, t, w)
     sd = math.sqrt(sum_squares(x, row, t, w, m) / w)
@@ -83,7 +87,7 @@ def std(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def zscore(x, row, t, w, v):  # type: ignore[no-untyped-def]
+def zscore(x, row, t, w, v):
     """(v - mean) / standard deviation of the last w values of a row; 0 where they are constant."""
     m = mean(x, row, t, w)
     sd = math.sqrt(sum_squares(x, row, t, w, m) / w)
@@ -91,7 +95,7 @@ def zscore(x, row, t, w, v):  # type: ignore[no-untyped-def]
 
 
 @njit
-def highest(x, row, t, w):  # type: ignore[no-untyped-def]
+def highest(x, row, t, w):
     """Largest of the last w values."""
     m = x[row, t]
     for i in range(t - w + 1, t):
@@ -100,7 +104,7 @@ def highest(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def lowest(x, row, t, w):  # type: ignore[no-untyped-def]
+def lowest(x, row, t, w):
     """Smallest of the last w values."""
     m = x[row, t]
     for i in range(t - w + 1, t):
@@ -109,7 +113,7 @@ def lowest(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def bars_since_highest(x, row, t, w):  # type: ignore[no-untyped-def]
+def bars_since_highest(x, row, t, w):
     """Bars since the latest highest of the last w values."""
     best = t
     for i in range(t - 1, t - w, -1):
@@ -119,7 +123,7 @@ def bars_since_highest(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def bars_since_lowest(x, row, t, w):  # type: ignore[no-untyped-def]
+def bars_since_lowest(x, row, t, w):
     """Bars since the latest lowest of the last w values."""
     best = t
     for i in range(t - 1, t - w, -1):
@@ -129,7 +133,7 @@ def bars_since_lowest(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def rank(x, row, t, w):  # type: ignore[no-untyped-def]
+def rank(x, row, t, w):
     """Share of the last w values below the newest, equal ones counted half: in (0, 1)."""
     v = x[row, t]
     eps = TINY * abs(v)
@@ -144,7 +148,7 @@ def rank(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def slope(x, row, t, w):  # type: ignore[no-untyped-def]
+def slope(x, row, t, w):
     """Least-squares slope per bar over the last w values."""
     sy = 0.0
     sxy = 0.0
@@ -158,7 +162,7 @@ def slope(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def r_squared(x, row, t, w):  # type: ignore[no-untyped-def]
+def r_squared(x, row, t, w):
     """Share of variance that the least-squares line explains over the last w values; 0 where they are constant."""
     b = slope(x, row, t, w)
     m = mean(x, row, t, w)
@@ -171,8 +175,9 @@ def r_squared(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def correlation(x, a, b, t, w, lag):  # type: ignore[no-untyped-def]
-    """Pearson correlation of row a with row b taken `lag` bars earlier, over the last w pairs; 0 where one is constant."""
+def correlation(x, a, b, t, w, lag):
+    """Pearson correlation of row a with row b taken `lag` bars earlier, over the last w pairs; 0 where one is
+    constant."""
     ma = mean(x, a, t, w)
     mb = mean(x, b, t - lag, w)
     saa = sbb = sab = 0.0
@@ -188,19 +193,20 @@ def correlation(x, a, b, t, w, lag):  # type: ignore[no-untyped-def]
 
 
 @njit
-def ema(s, i, v, length):  # type: ignore[no-untyped-def]
-    """Exponential average with weight 2 / (length + 1), begun with the mean of the first `length`; uses s[i], s[i + 1]."""
+def ema(s, i, v, length):
+    """Exponential average with weight 2 / (length + 1), begun with the mean of the first `length`; uses s[i],
+    s[i + 1]."""
     return smooth(s, i, v, length, 2.0 / (length + 1.0))
 
 
 @njit
-def wilder(s, i, v, length):  # type: ignore[no-untyped-def]
+def wilder(s, i, v, length):
     """Wilder's average (weight 1 / length), begun with the mean of the first `length` values; uses s[i], s[i + 1]."""
     return smooth(s, i, v, length, 1.0 / length)
 
 
 @njit
-def smooth(s, i, v, length, weight):  # type: ignore[no-untyped-def]
+def smooth(s, i, v, length, weight):
     """The recursion behind `ema` and `wilder`; NaN for the first length - 1 values."""
     seen = s[i + 1]
     if seen < length:
@@ -215,7 +221,7 @@ def smooth(s, i, v, length, weight):  # type: ignore[no-untyped-def]
 
 
 @njit
-def decay(s, i, v, weight):  # type: ignore[no-untyped-def]
+def decay(s, i, v, weight):
     """Exponential average begun with its first value; uses s[i] and the counter s[i + 1]."""
     if s[i + 1] == 0.0:
         s[i] = v
@@ -226,7 +232,7 @@ def decay(s, i, v, weight):  # type: ignore[no-untyped-def]
 
 
 @njit
-def linear_weighted(x, row, t, w):  # type: ignore[no-untyped-def]
+def linear_weighted(x, row, t, w):
     """Mean of the last w values with weights 1 (oldest) to w (newest)."""
     a = 0.0
     for i in range(w):
@@ -235,7 +241,7 @@ def linear_weighted(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def is_up(a, b):  # type: ignore[no-untyped-def]
+def is_up(a, b):
     """Whether a exceeds b by more than rounding."""
     return a - b > TINY * abs(b)
 

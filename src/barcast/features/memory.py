@@ -118,7 +118,8 @@ class Memory:
             m["basis"][slot],
         )
         drive(
-            self.kernels, p.state_at, p.value_at, p.column, p.lookback, x, kept, x.shape[1], before, m["state"][slot], values, a
+            self.kernels, p.state_at, p.value_at, p.column, p.lookback, x, kept, x.shape[1], before,
+            m["state"][slot], values, a,
         )  # fmt: skip
         user_table(p, x, b - a, before, values, a)
         if fields is not None:
@@ -146,8 +147,10 @@ class Memory:
         starts = np.append(new, len(rows))
         a = c.arrays
         cross_run(
-            t[new], starts, l[new], slots[rows], fields[rows], rows, seen[rows], c.rules, c.threshold, a["clock"], c.order,
-            a["last"], a["last_time"], a["relation"], a["ranks"], a["ring"], a["ring_times"], a["correlation"], a["peers"],
+            t[new], starts, l[new], slots[rows], fields[rows], rows, seen[rows], c.rules, c.threshold,
+            a["clock"], c.order,
+            a["last"], a["last_time"], a["relation"], a["ranks"], a["ring"], a["ring_times"], a["correlation"],
+            a["peers"],
             a["weights"], a["links"], a["market"], p.cross_columns, p.cross_lookback, values,
         )  # fmt: skip
 
@@ -168,7 +171,8 @@ def fill(
 def late_bars(times: npt.NDArray[np.int64], created: npt.NDArray[np.int64], p: Plan) -> npt.NDArray[np.bool_]:
     """Which bars missed the deadline of their close time, and so come after the others' rows.
 
-    A bar is late when it was known more than the deadline after its close and after the first bar of that time, and that
+    A bar is late when it was known more than the deadline after its close and after the first bar of that
+    time, and that
     first bar came live (within one interval): a history that was downloaded later has no late bars.
     """
     if not len(times):

@@ -3,6 +3,10 @@
 All of log returns or log closes over a bounded window, so that neither the price level nor history's start matters.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -47,7 +51,7 @@ _WAVELET = "Percival and Walden, Wavelet Methods for Time Series Analysis (2000)
     ("kurtosis_50", "excess kurtosis of log returns over 50 bars; 0 where constant", 51, "moment", _MOMENTS),
     ("kurtosis_100", "excess kurtosis of log returns over 100 bars; 0 where constant", 101, "moment", _MOMENTS),
 )  # fmt: skip
-def interactions(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def interactions(x, t, n, s, out):
     if n < 21:
         return
     sd = x[VOL20, t]
@@ -88,7 +92,7 @@ def interactions(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("hjorth_mobility_60", "deviation of the change of the log return by that of the log return over 60 bars", 61, "ratio", "Hjorth, Electroencephalography 29 (1970)"),
     ("hjorth_complexity_60", "mobility of the change of the log return by the mobility of the log return", 61, "ratio", "Hjorth (1970)"),
 )  # fmt: skip
-def information(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def information(x, t, n, s, out):
     if n >= 49:
         out[1] = sample_entropy(x, R, t, 48)
     if n >= 61:
@@ -118,7 +122,7 @@ def information(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("katz_dimension_60", "Katz's fractal dimension of the log close over 60 bars, at most 10; 1 where constant", 60, "dimension", "Katz, Computers in Biology and Medicine 18 (1988)"),
     ("petrosian_dimension_60", "Petrosian's fractal dimension of the log close over 60 bars", 60, "dimension", "Petrosian, IEEE Symposium on Computer-Based Medical Systems (1995)"),
 )  # fmt: skip
-def fractals(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def fractals(x, t, n, s, out):
     if n >= 60:
         out[9] = higuchi(x, LC, t, 60)
         out[10] = katz(x, LC, t, 60)

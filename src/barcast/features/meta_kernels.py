@@ -4,6 +4,9 @@ Each follows its published definition and is tested against a slow, obvious refe
 have it).
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 import math
@@ -18,7 +21,7 @@ FLAT = 1e-10  # log returns below it are rounding
 
 
 @njit
-def permutation_entropy(x, row, t, w):  # type: ignore[no-untyped-def]
+def permutation_entropy(x, row, t, w):
     """Share of the greatest entropy that the orders of three neighbours have; ties keep the order of time."""
     counts = np.zeros(9)
     for i in range(t - w + 1, t - 1):
@@ -30,7 +33,7 @@ def permutation_entropy(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def shannon(counts, total):  # type: ignore[no-untyped-def]
+def shannon(counts, total):
     """Entropy in nats of counts that sum to total."""
     h = 0.0
     for k in range(len(counts)):
@@ -41,8 +44,9 @@ def shannon(counts, total):  # type: ignore[no-untyped-def]
 
 
 @njit
-def sample_entropy(x, row, t, w):  # type: ignore[no-untyped-def]
-    """Sample entropy, templates of 2, tolerance 0.2 deviations; log of the pairs where none match longer; 0 where constant."""
+def sample_entropy(x, row, t, w):
+    """Sample entropy, templates of 2, tolerance 0.2 deviations; log of the pairs where none match longer; 0
+    where constant."""
     sd = std(x, row, t, w)
     if sd <= FLAT:
         return 0.0
@@ -62,8 +66,9 @@ def sample_entropy(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def binned_entropy(x, row, t, w):  # type: ignore[no-untyped-def]
-    """Entropy of eight bins, half a deviation wide around the mean (outer ones open), as a share of log 8; 0 where constant."""
+def binned_entropy(x, row, t, w):
+    """Entropy of eight bins, half a deviation wide around the mean (outer ones open), as a share of log 8; 0
+    where constant."""
     m, sd = mean(x, row, t, w), std(x, row, t, w)
     if sd <= FLAT:
         return 0.0
@@ -74,7 +79,7 @@ def binned_entropy(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def mutual_information(x, a, b, t, w, lag):  # type: ignore[no-untyped-def]
+def mutual_information(x, a, b, t, w, lag):
     """Mutual information in nats of row a and row b `lag` bars earlier, each cut in three at 0.43 deviations."""
     ma, sa = mean(x, a, t, w), std(x, a, t, w)
     mb, sb = mean(x, b, t - lag, w), std(x, b, t - lag, w)
@@ -94,7 +99,7 @@ def mutual_information(x, a, b, t, w, lag):  # type: ignore[no-untyped-def]
 
 
 @njit
-def spectral_entropy(x, row, t, out):  # type: ignore[no-untyped-def]
+def spectral_entropy(x, row, t, out):
     """Entropy of the periodogram of 64 mean-free values as a share of log 32, and the share of power at 2 to 8 bars."""
     m = mean(x, row, t, 64)
     re, im = np.zeros(64), np.zeros(64)
@@ -132,8 +137,9 @@ def spectral_entropy(x, row, t, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def haar_energies(x, row, t, out):  # type: ignore[no-untyped-def]
-    """Shares of the energy of 64 values in the Haar details of levels 1 to 4 and in the rest, and their entropy share."""
+def haar_energies(x, row, t, out):
+    """Shares of the energy of 64 values in the Haar details of levels 1 to 4 and in the rest, and their
+    entropy share."""
     a = np.empty(64)
     for i in range(64):
         a[i] = x[row, t - 63 + i]
@@ -156,8 +162,9 @@ def haar_energies(x, row, t, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def scaling_exponent(x, row, t):  # type: ignore[no-untyped-def]
-    """Generalised Hurst exponent: slope of the log mean absolute change over 1, 2, 4, 8 and 16 bars, in 128; 0.5 where flat."""
+def scaling_exponent(x, row, t):
+    """Generalised Hurst exponent: slope of the log mean absolute change over 1, 2, 4, 8 and 16 bars, in 128;
+    0.5 where flat."""
     sx = sxx = sy = sxy = 0.0
     for k in range(5):
         lag = 1 << k
@@ -176,7 +183,7 @@ def scaling_exponent(x, row, t):  # type: ignore[no-untyped-def]
 
 
 @njit
-def rescaled_range(x, row, t):  # type: ignore[no-untyped-def]
+def rescaled_range(x, row, t):
     """Hurst's rescaled range exponent of 128 values: slope over blocks of 8, 16, 32, 64 and 128; 0.5 where flat."""
     sx = sxx = sy = sxy = points = 0.0
     size = 8
@@ -205,7 +212,7 @@ def rescaled_range(x, row, t):  # type: ignore[no-untyped-def]
 
 
 @njit
-def fluctuation_exponent(x, row, t):  # type: ignore[no-untyped-def]
+def fluctuation_exponent(x, row, t):
     """Detrended fluctuation exponent of 128 values over boxes of 4, 8, 16 and 32; 0.5 where flat."""
     walk = np.empty(128)
     m = mean(x, row, t, 128)
@@ -241,7 +248,7 @@ def fluctuation_exponent(x, row, t):  # type: ignore[no-untyped-def]
 
 
 @njit
-def higuchi(x, row, t, w):  # type: ignore[no-untyped-def]
+def higuchi(x, row, t, w):
     """Higuchi's fractal dimension with steps 1 to 6; 1 where flat."""
     sx = sxx = sy = sxy = 0.0
     first = t - w + 1
@@ -265,7 +272,7 @@ def higuchi(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def katz(x, row, t, w):  # type: ignore[no-untyped-def]
+def katz(x, row, t, w):
     """Katz's fractal dimension; 1 where flat."""
     path = far = 0.0
     origin = x[row, t - w + 1]
@@ -280,7 +287,7 @@ def katz(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def petrosian(x, row, t, w):  # type: ignore[no-untyped-def]
+def petrosian(x, row, t, w):
     """Petrosian's fractal dimension from the turns of the row's direction."""
     turns = 0.0
     for i in range(t - w + 3, t + 1):
@@ -292,7 +299,7 @@ def petrosian(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def lempel_ziv(x, row, t, w):  # type: ignore[no-untyped-def]
+def lempel_ziv(x, row, t, w):
     """Lempel and Ziv's complexity (1976) of rising and other values, normalised by w / log2 w."""
     first = t - w + 1
     c, k, k_max, u, v = 1, 1, 1, 0, 1
@@ -314,7 +321,7 @@ def lempel_ziv(x, row, t, w):  # type: ignore[no-untyped-def]
 
 
 @njit
-def hjorth(x, row, t, w, out):  # type: ignore[no-untyped-def]
+def hjorth(x, row, t, w, out):
     """Hjorth's mobility and complexity; 0 where constant."""
     v0 = std(x, row, t, w)
     m1 = (x[row, t] - x[row, t - w + 1]) / (w - 1.0)

@@ -3,6 +3,10 @@
 Nothing here depends on the price level or on how volume is counted, so a split changes nothing.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -28,7 +32,7 @@ _PRICE = (
     ("close_rank_100", "share of the last 100 closes below this one, equal ones counted half", 100, "share", "rolling rank scaling"),
     ("volume_rank_100", "share of the last 100 volumes below this one, equal ones counted half", 100, "share", "rolling rank scaling"),
 )  # fmt: skip
-def normalised(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def normalised(x, t, n, s, out):
     if n < 50:
         return
     m = mean(x, C, t, 50)

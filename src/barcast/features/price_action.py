@@ -1,5 +1,9 @@
 """B3: returns, volatility estimates, candle shapes, support and resistance, trend slope and strength."""
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -43,7 +47,7 @@ _MURPHY = "Murphy, Technical Analysis of the Financial Markets (1999)"
     ("largest_gain_20", "largest log return of 20 bars", 21, "log return", "Bali, Cakici and Whitelaw, JFE 99 (2011)"),
     ("largest_loss_20", "smallest log return of 20 bars", 21, "log return", "Bali, Cakici and Whitelaw (2011)"),
 )  # fmt: skip
-def returns(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def returns(x, t, n, s, out):
     if n < 21:
         if n >= 2:
             out[0] = x[R, t]
@@ -93,7 +97,7 @@ def returns(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("garch_term", "GARCH deviation by the standard deviation over 100 bars; 1 where constant", 201, "ratio", "Bollerslev (1986)"),
     state=2,
 )  # fmt: skip
-def volatility_models(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def volatility_models(x, t, n, s, out):
     x[GARCH, t] = math.nan
     if n < 6:
         return
@@ -162,7 +166,7 @@ def volatility_models(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("inside_bar_depth", "share of the previous range that this bar stays within; negative where it breaks out", 2, "share", _CANDLE),
     ("range_expansion_7", "range by the mean range of the 7 bars before, within 0..20; 1 where none", 8, "ratio", "Crabel, Day Trading with Short Term Price Patterns (1990)"),
 )  # fmt: skip
-def candles(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def candles(x, t, n, s, out):
     o, h, l, c = x[O, t], x[H, t], x[L, t], x[C, t]  # noqa: E741
     span = h - l
     wide = span > TINY * c
@@ -218,7 +222,7 @@ def candles(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("efficiency_50", "net change over 50 bars by the sum of absolute changes; 0 where constant", 51, "share", "Kaufman (1995)"),
     ("slope_acceleration_20", "slope over 10 bars less slope over 20 bars of the log close", 20, "log return per bar", _SERIES),
 )  # fmt: skip
-def levels(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def levels(x, t, n, s, out):
     c = x[C, t]
     if n >= 11:
         path = 0.0
@@ -251,12 +255,12 @@ def levels(x, t, n, s, out):  # type: ignore[no-untyped-def]
             if i > t - 3:
                 continue
             h, low = x[H, i], x[L, i]
-            if h > c and (above == 0.0 or h < above):
-                if h >= highest(x, H, i - 1, 3) and h >= highest(x, H, i + 3, 3):
-                    above = h
-            if low < c and low > below:
-                if low <= lowest(x, L, i - 1, 3) and low <= lowest(x, L, i + 3, 3):
-                    below = low
+            nearer = h > c and (above == 0.0 or h < above)
+            if nearer and h >= highest(x, H, i - 1, 3) and h >= highest(x, H, i + 3, 3):
+                above = h
+            nearer = low < c and low > below
+            if nearer and low <= lowest(x, L, i - 1, 3) and low <= lowest(x, L, i + 3, 3):
+                below = low
         out[4] = (above if above > 0.0 else top) / c - 1.0
         out[5] = 1.0 - (below if below > 0.0 else bottom) / c
     if n >= 100:

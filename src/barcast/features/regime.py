@@ -3,6 +3,10 @@
 A regime is judged against ranks within the last 100 bars, so that a calm symbol has its own "high". Flags are 1 or 0.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -30,7 +34,7 @@ _VOL = 120
     ("volatility_regime_age", "bars in the present volatility third, by 100, at most 2", _VOL + 200, "share", _OWN),
     state=2,
 )  # fmt: skip
-def volatility_regime(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def volatility_regime(x, t, n, s, out):
     if n >= 41:
         a, b = x[VOL20, t], x[VOL20, t - 20]
         out[4] = clip(math.log(a / b), -3.0, 3.0) if a > TINY and b > TINY else 0.0
@@ -58,7 +62,7 @@ def volatility_regime(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("trend_reversal_distance", "share of the rise from the 100-bar low to the 100-bar high of closes that the close kept; 0.5 where constant", 100, "share", _CYCLES),
     state=0,
 )  # fmt: skip
-def trend_regime(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def trend_regime(x, t, n, s, out):
     if n < 51:
         return
     c = x[C, t]
@@ -94,7 +98,7 @@ def trend_regime(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("volume_regime_normal", "1 where volume is within 0.5 to 1.5 times its 20-bar mean", 20, "flag", _OWN),
     ("volume_regime_low", "1 where volume is below half its 20-bar mean", 20, "flag", _OWN),
 )  # fmt: skip
-def momentum_and_volume(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def momentum_and_volume(x, t, n, s, out):
     if n < 20:
         return
     v = x[RVOL, t]
@@ -135,7 +139,7 @@ def momentum_and_volume(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("greed_index", "mean of RSI 14 / 100, rank of the close in 100 bars, share of 20 rising bars and 1 - volatility rank", _VOL, "share", _STRESS),
     ("panic_volume", "relative volume on a falling bar x its return in 20-bar deviations, within -50..0", 51, "scaled", _STRESS),
 )  # fmt: skip
-def stress(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def stress(x, t, n, s, out):
     if n < 51:
         return
     sd20 = x[VOL20, t]

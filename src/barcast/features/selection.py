@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from barcast.errors import DataError
 
-F4, F8 = npt.NDArray[np.float32], npt.NDArray[np.float64]
+F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Selection:
         indices: chosen columns, ascending.
         names: of all columns, where given.
         reasons: for each column why it stayed or went.
-        mutual_information: (F,) nats; importance: (F,) mean fall of the score when shuffled; stability: (F,) share of folds
+        mutual_information: (F,) nats; importance: (F,) mean fall of the score when shuffled; stability: (F,)
+        share of folds
             where that fall was positive. NaN where an earlier sieve had already dropped the column.
     """
 
@@ -79,7 +81,7 @@ def select(
     """
     x = np.asarray(features, dtype=np.float64)
     y = np.asarray(label).astype(np.int64)
-    n, num = x.shape
+    num = x.shape[1]
     if not np.isfinite(x).all():
         raise DataError(
             "The training rows hold nulls.", hint="Drop rows inside the warm-up before selecting."
@@ -98,30 +100,30 @@ def select(
 
     spread = sample.std(axis=0)
     alive = spread > least_deviation * np.maximum(np.abs(sample).mean(axis=0), 1e-12)
-    for k in np.flatnonzero(~alive):
+    for k in np.flatnonzero(~alive).tolist():
         reasons[k] = "dropped: it does not vary"
 
     information = np.full(num, np.nan)
     noise = []
-    for k in np.flatnonzero(alive):
+    for k in np.flatnonzero(alive).tolist():
         codes = _bins(sample[:, k])
         information[k] = _mutual_information(codes, target)
         noise.append(_mutual_information(codes, random.permutation(target)))
     floor = (float(np.quantile(noise, 0.95)) if noise else 0.0) + least_information
 
     ranks = np.full((len(rows), num), 0.0)
-    for k in np.flatnonzero(alive):
+    for k in np.flatnonzero(alive).tolist():
         ranks[:, k] = np.argsort(np.argsort(sample[:, k], kind="stable"), kind="stable")
     kept: list[int] = []
     standard = (ranks - ranks.mean(axis=0)) / np.maximum(ranks.std(axis=0), 1e-12)
-    for k in sorted(np.flatnonzero(alive), key=lambda j: (-information[j], j)):
+    for k in sorted(np.flatnonzero(alive).tolist(), key=lambda j: (-information[j], j)):
         if kept:
             alike = np.abs(standard[:, kept].T @ standard[:, k]) / len(rows)
             worst = int(np.argmax(alike))
             if alike[worst] > most_correlation:
                 reasons[k] = f"dropped: rank correlation {alike[worst]:.3f} with {titles[kept[worst]]}"
                 continue
-        kept.append(int(k))
+        kept.append(k)
     informed = [k for k in kept if information[k] > floor]
     if len(informed) < min_features:
         informed = kept[:min_features]
@@ -152,8 +154,8 @@ def select(
 
 def _bins(values: F8, num: int = 8) -> npt.NDArray[np.int64]:
     """Codes of equally filled bins."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, num + 1)[1:-1]))
-    return np.searchsorted(edges, values, side="right")
+    edges: F8 = np.unique(np.quantile(values, np.linspace(0, 1, num + 1)[1:-1]))
+    return np.asarray(np.searchsorted(edges, values, side="right"), dtype=np.int64)
 
 
 def _mutual_information(codes: npt.NDArray[np.int64], label: npt.NDArray[np.int64]) -> float:
@@ -181,8 +183,8 @@ def _importances(
         model = HistGradientBoostingClassifier(
             max_iter=60, max_leaf_nodes=15, learning_rate=0.1, random_state=0
         )
-        model.fit(x[np.ix_(fit, columns)], y[fit])
-        table = x[np.ix_(score, columns)]
+        model.fit(x[fit][:, columns], y[fit])
+        table = x[score][:, columns]
         known = np.isin(y[score], model.classes_)
         table, truth = table[known], y[score][known]
         base = log_loss(truth, model.predict_proba(table), labels=model.classes_)

@@ -4,6 +4,9 @@ Data passes through it first: the engine writes the bar (O to DAY_CLOSES), `base
 In batch the columns are all bars of a symbol; in the stream they are its last bars.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 from barcast.features.kernels import ema, log, mean, std, wilder
@@ -38,9 +41,9 @@ SHARED = (LC, R, M5, M20, M60, VOL20, RVOL, RSI)
 BASE_STATE = 16
 
 
-def base(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def base(x, t, n, s, out):
     """Fill the derived rows of column t; NaN where a line has not begun."""
-    o, h, l, c, v = x[O, t], x[H, t], x[L, t], x[C, t], x[V, t]  # noqa: E741
+    h, l, c, v = x[H, t], x[L, t], x[C, t], x[V, t]  # noqa: E741
     x[LC, t] = log(c)
     tp = (h + l + c) / 3.0
     x[TP, t] = tp

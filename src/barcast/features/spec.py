@@ -74,8 +74,8 @@ class Category:
         """Declare the features of a kernel `(x, t, n, s, out)`.
 
         Args:
-            features: (name, formula, bars, unit, source) for each value, in the order of `out`. `bars` is the window, or
-                for recursive features the bars until they have settled; the look-back is that within the budget.
+            features: (name, formula, bars, unit, source) for each value, in the order of `out`. `bars` is the window,
+                or for recursive features the bars until they have settled; the look-back is that within the budget.
             state: how many float64 the kernel keeps between bars (zeros before the first bar).
             intervals: whether the features exist on all, on intraday or on daily bars only.
         """

@@ -1,6 +1,7 @@
 """The stream's state on disk: one file of plain arrays with a checksum; nothing in it is ever executed.
 
-Layout: 8 bytes magic, 32 bytes SHA-256 of the rest, then a NumPy archive (arrays, and one JSON text with what they mean).
+Layout: 8 bytes magic, 32 bytes SHA-256 of the rest, then a NumPy archive (arrays, and one JSON text with what
+they mean).
 """
 
 from __future__ import annotations

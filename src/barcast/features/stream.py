@@ -97,9 +97,9 @@ class StreamEngine:
         times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
         now = int(times[0])
         if (times != now).any():
+            stamps = bars["event_timestamp"].sort()
             raise DataError(
-                f"An update holds the bars of one close time; these run from {bars['event_timestamp'].min()} to "
-                f"{bars['event_timestamp'].max()}.",
+                f"An update holds the bars of one close time; these run from {stamps[0]} to {stamps[-1]}.",
                 hint="Call update once per close time, or warm() for a table of history.",
             )
         self._on_grid(times)
@@ -170,7 +170,7 @@ class StreamEngine:
             m["at"][slot] = at
             fill(
                 m["x"][slot, :, at : at + 1],
-                data[:, k : k + 1],
+                list(data[:, k : k + 1]),
                 times[:1],
                 buckets,
                 memory.annual,
@@ -178,7 +178,8 @@ class StreamEngine:
             )
         values = np.empty((len(p.specs) + 1, len(slots)), dtype=np.float32)
         drive_many(
-            memory.kernels, p.state_at, p.value_at, p.column, p.lookback, m["x"], slots, m["at"], m["seen"], m["state"], values
+            memory.kernels, p.state_at, p.value_at, p.column, p.lookback, m["x"], slots, m["at"], m["seen"],
+            m["state"], values,
         )  # fmt: skip
         m["seen"][slots] += 1
         m["newest"][slots] = now
@@ -213,7 +214,8 @@ class StreamEngine:
             if len(rows):
                 index = np.asarray(rows, dtype=np.int64)
                 memory.cross.event(
-                    now, slots[index], fields[index], p.cross_columns, p.cross_lookback, m["seen"][slots[index]], values,
+                    now, slots[index], fields[index], p.cross_columns, p.cross_lookback,
+                    m["seen"][slots[index]], values,
                     index, bool(late[index[0]]),
                 )  # fmt: skip
 

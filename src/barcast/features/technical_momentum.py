@@ -1,5 +1,9 @@
 """B2, momentum and oscillators: RSI, stochastics, Williams %R, CCI, TSI, ultimate, awesome and their kin."""
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -29,7 +33,7 @@ _MURPHY = "Murphy, Technical Analysis of the Financial Markets (1999)"
     ("kst_10_15_20_30", "Pring's know sure thing: weighted sum of four smoothed rates of change", 46, "percent", "Pring, Stocks & Commodities 10:9 (1992)"),
     state=32,
 )  # fmt: skip
-def strength(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def strength(x, t, n, s, out):
     c = x[C, t]
     if n < 2:
         return
@@ -75,14 +79,14 @@ def strength(x, t, n, s, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def fast_stochastic(x, t, w):  # type: ignore[no-untyped-def]
+def fast_stochastic(x, t, w):
     """100 x place of the close within the range of w bars; 50 where there is none."""
     top, bottom = highest(x, H, t, w), lowest(x, L, t, w)
     return 100.0 * (x[C, t] - bottom) / (top - bottom) if top - bottom > TINY * top else 50.0
 
 
 @njit
-def commodity_channel(x, t, w):  # type: ignore[no-untyped-def]
+def commodity_channel(x, t, w):
     """(typical price - mean) / (0.015 x mean absolute deviation) of w bars; 0 where constant."""
     m = mean(x, TP, t, w)
     a = 0.0
@@ -112,7 +116,7 @@ def commodity_channel(x, t, w):  # type: ignore[no-untyped-def]
     ("relative_vigor_10", "sum of weighted bodies by sum of weighted ranges over 10 bars; 0 where no range", 18, "ratio", "Ehlers, Stocks & Commodities 20:1 (2002)"),
     state=16,
 )  # fmt: skip
-def oscillators(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def oscillators(x, t, n, s, out):
     c = x[C, t]
     x[AO, t] = math.nan
     e13 = ema(s, 0, c, 13)

@@ -1,5 +1,9 @@
 """B2, trend: moving averages, MACD, ADX, Aroon, vortex, Ichimoku, parabolic SAR. Prices enter as ratios to the close."""
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -39,7 +43,7 @@ _WILDER = "Wilder, New Concepts in Technical Trading Systems (1978)"
     ("vwma_ratio_20", "close by its volume-weighted average over 20 bars (simple where no volume), less 1", 20, "ratio", _MURPHY),
     ("kama_ratio_10", "close by Kaufman's adaptive average (10, 2, 30) begun 60 bars back, less 1", 70, "ratio", "Kaufman, Smarter Trading (1995)"),
 )  # fmt: skip
-def averages(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def averages(x, t, n, s, out):
     if n < 10:
         return
     c = x[C, t]
@@ -97,7 +101,7 @@ def averages(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("ema_cross_20_50", "exponential average over 20 bars by that over 50, less 1", ema_bars(50), "ratio", _MURPHY),
     state=32,
 )  # fmt: skip
-def exponential(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def exponential(x, t, n, s, out):
     c = x[C, t]
     out[0] = c / ema(s, 0, c, 10) - 1.0
     e20, e50 = x[EMA20, t], x[EMA50, t]
@@ -137,7 +141,7 @@ def exponential(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("dx_14", "distance of the two directional indicators by their sum", wilder_bars(14), "0..100", _WILDER),
     state=16,
 )  # fmt: skip
-def directional(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def directional(x, t, n, s, out):
     if n < 2:
         return
     up = x[H, t] - x[H, t - 1]
@@ -163,7 +167,7 @@ def directional(x, t, n, s, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def parabolic(x, t, out):  # type: ignore[no-untyped-def]
+def parabolic(x, t, out):
     """Wilder's parabolic stop over the last 100 bars: what came before cannot matter, whatever the path was."""
     i = t - 98
     up = x[H, i] - x[H, i - 1] >= x[L, i - 1] - x[L, i]
@@ -204,7 +208,7 @@ def parabolic(x, t, out):  # type: ignore[no-untyped-def]
     ("choppiness_14", "100 x log10(sum of true ranges over 14 bars / 14-bar range) / log10(14); 100 where there is no range", 15, "0..100", "Dreiss, Choppiness Index (1993)"),
     ("vertical_horizontal_28", "28-bar range of closes by the sum of their absolute changes; 0 where constant", 29, "share", "White, Vertical Horizontal Filter (1991)"),
 )  # fmt: skip
-def channels(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def channels(x, t, n, s, out):
     c = x[C, t]
     if n >= 9:
         out[4] = 0.5 * (highest(x, H, t, 9) + lowest(x, L, t, 9)) / c - 1.0

@@ -3,6 +3,10 @@
 Volume enters as shares of other volume only, so that neither a split nor the exchange's unit of volume matters.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -35,7 +39,7 @@ _MURPHY = "Murphy, Technical Analysis of the Financial Markets (1999)"
     ("acceleration_band_20", "place of the close between the acceleration bands over 20 bars; 0.5 where they meet", 20, "share", "Headley, Big Trends in Trading (2002)"),
     state=64,
 )  # fmt: skip
-def bands(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def bands(x, t, n, s, out):
     c = x[C, t]
     span = x[H, t] - x[L, t]
     e10 = ema(s, 0, span / c, 10)
@@ -111,7 +115,7 @@ def bands(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("market_facilitation_ratio", "range by close per relative volume, by its mean over 20 bars; 1 where none", 40, "ratio", "Williams, Trading Chaos (1995), scaled"),
     state=32,
 )  # fmt: skip
-def volumes(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def volumes(x, t, n, s, out):
     c, v = x[C, t], x[V, t]
     fast = ema(s, 0, v, 12)
     slow = ema(s, 2, v, 26)

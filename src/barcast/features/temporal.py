@@ -5,6 +5,10 @@ table per calendar holds a row per day from 1990 to 2040, and a bar looks its da
 the symbol's own past are kernels at the end.
 """
 
+# numba compiles the kernels and infers their types
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501  # a feature is one line of its table
+
 from __future__ import annotations
 
 import math
@@ -300,7 +304,7 @@ def _offsets(zone: str) -> npt.NDArray[np.float64]:
     ("hour_volume", "volume of this hour of day at its last occurrence, by the mean over the hours known, at most 10; 1 where unknown", 1, "ratio", "Andersen and Bollerslev (1997)"),
     state=128, intervals="intraday",
 )  # fmt: skip
-def hour_seasonality(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def hour_seasonality(x, t, n, s, out):
     # s[0:24] closed sums of |r|, s[24:48] of volume, s[48:72] bars; s[120:124] the running hour: |r|, volume, bars, id
     began = int((x[TIME, t] - 1.0) // 3600.0)
     if n > 1 and s[123] != began:
@@ -327,7 +331,7 @@ def hour_seasonality(x, t, n, s, out):  # type: ignore[no-untyped-def]
     ("month_turn_return_60", "mean log return of the bars of the last 60 within 4 days of a month's turn, by the deviation over 60 bars; 0 where constant", 61, "deviations", _SEASON),
     intervals="daily",
 )  # fmt: skip
-def weekday_seasonality(x, t, n, s, out):  # type: ignore[no-untyped-def]
+def weekday_seasonality(x, t, n, s, out):
     if n < 61:
         return
     m = square = turn = near = 0.0

@@ -1,9 +1,10 @@
 """A user's own features: a Python file named in the configuration, loaded once and tested for look-ahead at once.
 
 The file defines `FEATURES`, a list of dicts: name, formula, lookback_bars, unit, source, function. The function takes a
-dict of NumPy arrays (open, high, low, close, volume, time in seconds) of one symbol's bars, oldest first, and returns one
-value per bar; the value at a bar may depend on that bar and the lookback_bars - 1 before it, on nothing else. In batch it
-gets all bars, in the stream the last lookback_bars.
+dict of NumPy arrays (open, high, low, close, volume, time in seconds) of one symbol's bars, oldest first, and
+returns one
+value per bar; the value at a bar may depend on that bar and the lookback_bars - 1 before it, on nothing else. In
+batch it gets all bars, in the stream the last lookback_bars.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class UserFeature:
             ) from error
         if out.shape != arrays["close"].shape:
             raise ConfigError(
-                f"The user's feature {name!r} returned shape {out.shape}; one value per bar {arrays['close'].shape} was "
-                "expected.",
+                f"The user's feature {name!r} returned shape {out.shape}; one value per bar "
+                f"{arrays['close'].shape} was expected.",
                 hint="Return an array as long as bars['close'], NaN where there is no value.",
             )
         return out
@@ -132,7 +133,7 @@ def prove(feature: UserFeature) -> None:
         "low": np.minimum(open_, close) * (1 - random.random(n) * 0.004),
         "close": close,
         "volume": random.lognormal(3.0, 1.0, n),
-        "time": 1.7e9 + 300.0 * np.arange(n),
+        "time": 1.7e9 + 300.0 * np.arange(n, dtype=np.float64),
     }
     whole = feature.values(arrays)
     scaled = feature.values(
@@ -145,10 +146,10 @@ def prove(feature: UserFeature) -> None:
         window = feature.values({key: value[at + 1 - bars : at + 1] for key, value in arrays.items()})[-1]
         if not _same(whole[at], cut):
             raise ConfigError(
-                f"The user's feature {feature.spec.name!r} looks ahead: at bar {at} it is {whole[at]:.6g} with the bars "
-                f"after it and {cut:.6g} without.",
-                hint="Use bars up to and including the present one only (no shift(-1), no centred window, no statistics "
-                "of the whole array).",
+                f"The user's feature {feature.spec.name!r} looks ahead: at bar {at} it is {whole[at]:.6g} with "
+                f"the bars after it and {cut:.6g} without.",
+                hint="Use bars up to and including the present one only (no shift(-1), no centred window, no "
+                "statistics of the whole array).",
             )
         if not _same(whole[at], window):
             raise ConfigError(
