@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from barcast import logs
-from barcast.config.models import TrainingConfig
+from barcast.config.models import LossConfig, TrainingConfig
 from barcast.datasets import Dataset
 from barcast.errors import ModelError
 from barcast.models.presets import PRESETS, Preset
@@ -110,7 +110,7 @@ def fit(
     """
     optimiser = adamw(config)
     optimiser.build(network.trainable_variables)
-    steps = TensorFlowSteps(network, dataset, targets, config.loss, optimiser, term=term)
+    steps = make_steps(network, dataset, targets, config.loss, optimiser, term)
     variables = checkpoints.all_variables(network) + list(optimiser.variables)
     weights = list(network.weights)
     mark = checkpoints.fingerprint(
@@ -194,6 +194,29 @@ def fit(
     return state.history
 
 
+def make_steps(
+    network: Any, dataset: Dataset, targets: Targets, loss: LossConfig, optimiser: Any, term: Term | None
+) -> Any:
+    """The steps of the Keras backend in use.
+
+    Raises:
+        ModelError: a backend without steps of its own.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return TensorFlowSteps(network, dataset, targets, loss, optimiser, term=term)
+    if backend == "jax":
+        from barcast.training.steps_jax import JaxSteps
+
+        return JaxSteps(network, dataset, targets, loss, optimiser, term=term)
+    raise ModelError(
+        f"The trainer has no steps for the Keras backend {backend!r}.",
+        hint="Set KERAS_BACKEND to tensorflow or jax.",
+    )
+
+
 def _resume(path: Path, mark: str, variables: list[Any]) -> tuple[_State, list[np.ndarray]]:
     saved = checkpoints.read_state(path)
     found = saved.pop("mark", None)
@@ -209,7 +232,7 @@ def _resume(path: Path, mark: str, variables: list[Any]) -> tuple[_State, list[n
 
 
 def _epoch(
-    steps: TensorFlowSteps,
+    steps: Any,
     optimiser: Any,
     state: _State,
     config: TrainingConfig,

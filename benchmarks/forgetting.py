@@ -1,0 +1,120 @@
+"""Forgetting: accuracy on an old regime before and after learning a new one, by each continual method.
+
+A simulated market whose rule turns round (momentum, then reversal) makes forgetting visible; plain fine-tuning is the
+peer. Usage: `python benchmarks/forgetting.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, os.path.dirname(__file__))
+from _common import report, row
+
+LOOKBACK, HORIZON = 20, 3
+
+
+def market(bars: int, seed: int) -> pl.DataFrame:
+    """Two regimes told apart by volatility: quiet momentum first, wild reversal later."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for number in range(3):
+        half = bars // 2
+        drift = np.repeat(rng.choice([-1.0, 1.0], bars // 15 + 1), 15)[:bars]
+        quiet = 0.006 * drift[:half] + rng.normal(size=half) * 0.008
+        wild = np.zeros(bars - half)
+        noise = rng.normal(size=bars - half) * 0.03
+        for t in range(bars - half):
+            # Wild bars undo a part of what the last five did.
+            wild[t] = noise[t] - 0.25 * wild[max(0, t - 5) : t].sum()
+        close = 100 * np.exp(np.cumsum(np.concatenate([quiet, wild])))
+        start = datetime(2020, 1, 1, tzinfo=UTC)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "symbol": [f"S{number}"] * bars,
+                    "event_timestamp": [start + timedelta(hours=i) for i in range(bars)],
+                    "open": close,
+                    "high": close,
+                    "low": close,
+                    "close": close,
+                    "volume": np.ones(bars),
+                }
+            )
+        )
+    return pl.concat(parts).with_columns(pl.col("event_timestamp").cast(pl.Datetime("us", "UTC")))
+
+
+def features_of(bars: pl.DataFrame) -> pl.DataFrame:
+    r = bars.with_columns(pl.col("close").log().diff().over("symbol").alias("r"))
+    return r.select(
+        "symbol",
+        "event_timestamp",
+        pl.col("event_timestamp").alias("created_timestamp"),
+        pl.col("r").cast(pl.Float32),
+        *[pl.col("r").rolling_sum(k).over("symbol").cast(pl.Float32).alias(f"r{k}") for k in (3, 5, 10)],
+        *[pl.col("r").rolling_std(k).over("symbol").cast(pl.Float32).alias(f"s{k}") for k in (10, 20)],
+    )
+
+
+def accuracy(model: Any, dataset: Any, rows: np.ndarray) -> float:
+    p = model.answers(dataset, rows)["probabilities"]
+    return float((p.argmax(axis=1) == dataset.classes(model.info.thresholds)[rows]).mean())
+
+
+def main() -> None:
+    from barcast import datasets, labels
+    from barcast.config.models import ModelConfig, TrainingConfig
+    from barcast.splits import Fold
+    from barcast.training import PlainSettings, continual, train_universal
+
+    bars = market(3000, seed=3)
+    dataset = datasets.build(
+        features_of(bars), labels.make(bars, horizon_bars=HORIZON), lookback_bars=LOOKBACK
+    )
+    times = dataset.rows["event_timestamp"].rank("dense").to_numpy()
+    edges = np.quantile(times, [0.35, 0.4, 0.45, 0.5, 0.85, 0.9, 0.95])
+    spans = np.digitize(times, edges)
+    span = [np.flatnonzero(spans == i) for i in range(8)]
+    old = Fold(0, span[0], span[1], span[2], span[3])
+    new = Fold(1, span[4], span[5], span[6], span[7])
+    settings = PlainSettings(
+        model=ModelConfig(lstm_units=(24, 16), attention_heads=2, attention_key_dim=8, dense_units=(16, 8)),
+        training=TrainingConfig(
+            max_epochs=12, batch_size=128, learning_rate=3e-3, transfer_learning_rate=3e-3
+        ),
+        horizon_bars=HORIZON,
+        lookback_bars=LOOKBACK,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model = train_universal(dataset, old, settings, Path(folder))
+    before_old, before_new = accuracy(model, dataset, old.test), accuracy(model, dataset, new.test)
+    print(f"{'method':14} {'old before':>10} {'old after':>10} {'new before':>10} {'new after':>10}")
+    found = {}
+    for method in continual.METHODS:
+        after = continual.update(model, dataset, new, settings, old_rows=old.train, method=method, epochs=8)
+        found[method] = (accuracy(after, dataset, old.test), accuracy(after, dataset, new.test))
+        print(
+            f"{method:14} {before_old:10.3f} {found[method][0]:10.3f} {before_new:10.3f} {found[method][1]:10.3f}"
+        )
+    plain = found["plain"]
+    report(
+        "forgetting",
+        [
+            row(f"{what} after learning the new, {method}", values[i], plain[i], "accuracy")
+            for method, values in found.items()
+            for i, what in enumerate(("old regime", "new regime"))
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
