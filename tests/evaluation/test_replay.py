@@ -141,3 +141,37 @@ def test_backtest_command_refuses_wrong_options():
     assert isinstance(result.exception, ConfigError)
     assert "magic" in str(result.exception)
     assert isinstance(CliRunner().invoke(app, ["--every-days", "0"]).exception, ConfigError)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # TensorFlow and its neighbours warn about one another
+def test_backtest_command_replays_the_sample_and_writes_its_report(tmp_path, monkeypatch):
+    import json
+
+    from typer.testing import CliRunner
+
+    from barcast.cli.backtest import app
+
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("BARCAST_CONFIG", raising=False)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        app,
+        [
+            "--every-days",
+            "700",
+            "--first-share",
+            "0.6",
+            "--symbols",
+            "AAPL,MSFT",
+            "--output",
+            str(out),
+            "--json",
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "retrained, gated" in (out / "report.html").read_text()
+    log = json.loads((out / "log.json").read_text())["log"]
+    assert log[0]["outcome"] == "first"
+    assert len(log) >= 2
+    assert all(entry["outcome"] in ("promote", "keep", "hold") for entry in log[1:])

@@ -23,7 +23,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
-from barcast.evaluation.evaluate import Evaluation
+from barcast.evaluation.results import Evaluation
 
 WEIGHTS = {
     "calibration": 0.25,

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from barcast.evaluation import baselines, report_tables, words
-from barcast.evaluation.evaluate import Evaluation
+from barcast.evaluation.results import Evaluation
 from barcast.evaluation.gate_types import Verdict
 from barcast.evaluation.words import number
 

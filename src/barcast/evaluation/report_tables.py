@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from barcast.evaluation.evaluate import Evaluation
+from barcast.evaluation.results import Evaluation
 from barcast.evaluation.words import day, number
 
 # (group, (kind, metric, words, unit, which way is better: 1 more, -1 less, 0 neither))

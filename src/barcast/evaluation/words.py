@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 
 from barcast.evaluation import baselines
-from barcast.evaluation.evaluate import Evaluation
+from barcast.evaluation.results import Evaluation
 
 DASH = "–"
 
