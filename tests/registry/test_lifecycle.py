@@ -46,6 +46,15 @@ def test_register_with_everything_puts_it_all_on_the_version(
     assert registry.verify() == []
 
 
+def test_card_longer_than_mlflow_takes_is_kept_whole(registry: Registry, register: Make) -> None:
+    names = [f"feature_number_{i}" for i in range(400)]
+    version = register("AAPL", features=names)
+    assert len(registry.show("AAPL", version)["model_card"]) == 5000
+    card = registry.card("AAPL", version)
+    assert f"`{names[-1]}`" in card
+    assert card.index("## Limits") < card.index("## Features")  # what is cut in MLflow is the list of names
+
+
 def test_promote_after_approval_serves_exactly_what_was_registered(
     registry: Registry, register: Make, kit: SimpleNamespace
 ) -> None:

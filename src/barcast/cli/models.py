@@ -96,11 +96,12 @@ def show(
     config: ConfigOption = None,
 ) -> None:
     """Everything about one version: what made it, how it did, who decided."""
-    found = _registry(config).show(symbol, version)
+    registry = _registry(config)
+    found = registry.show(symbol, version)
     if json:
         print_json(found)
     elif card:
-        print(found["model_card"])
+        print(registry.card(symbol, found["version"]))
     else:
         _table(
             ["", ""],

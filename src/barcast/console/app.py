@@ -101,7 +101,7 @@ class Console:
 
     def version(self, session: Session, word: str, number: int) -> Response:
         """Everything that made one version."""
-        shown = self.registry.show(word, number)
+        shown = {**self.registry.show(word, number), "model_card": self.registry.card(word, number)}
         return self.page(session, "version.html", word=word, title=views.spoken(word), shown=shown)
 
     def report(self, word: str, number: int) -> Response:

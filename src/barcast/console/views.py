@@ -12,21 +12,24 @@ from barcast.registry.state import Model, Version
 # version's page.
 SHOWN = (
     ("financial_total_return", "Total return after costs", True, "percent"),
-    ("financial_annual_return", "Annual return", True, "percent"),
+    ("financial_annual_return", "Annual return after costs", True, "percent"),
+    ("financial_excess_annual_return", "Annual return over buy-and-hold", True, "percent"),
     ("financial_sharpe", "Sharpe ratio", True, "number"),
     ("financial_sortino", "Sortino ratio", True, "number"),
     ("financial_max_drawdown", "Largest drawdown", True, "percent"),
     ("financial_profit_factor", "Profit factor", True, "number"),
     ("financial_win_rate", "Winning trades", True, "percent"),
-    ("financial_turnover", "Turnover", False, "number"),
+    ("financial_break_even_bps", "Cost at break-even, bps", True, "number"),
+    ("financial_turnover_per_year", "Turnover a year", False, "number"),
     ("ml_accuracy", "Accuracy", True, "percent"),
     ("ml_balanced_accuracy", "Balanced accuracy", True, "percent"),
     ("ml_f1_macro", "F1 (macro)", True, "number"),
     ("ml_mcc", "Matthews correlation", True, "number"),
-    ("ml_auc_roc", "AUC-ROC", True, "number"),
+    ("ml_auc_roc_macro", "AUC-ROC (macro)", True, "number"),
     ("ml_log_loss", "Log loss", False, "number"),
     ("ml_brier", "Brier score", False, "number"),
     ("ml_ece", "Calibration error (ECE)", False, "number"),
+    ("learning_profit_weighted_accuracy", "Profit-weighted accuracy", True, "percent"),
 )
 ACTIONS = {
     "registered": "Registered",

@@ -39,13 +39,6 @@ def render(model: str, meta: VersionMetadata, digest: str) -> str:
         f"- Fitted on data until: {meta.trained_until.isoformat() if meta.trained_until else 'not recorded'}",
         f"- Evaluated on: {span}, which no fitting saw",
         "",
-        "## Features",
-        "",
-        f"{len(meta.features)} raw features in a fixed order; normalisation and selection are inside the "
-        f"model.",
-        "",
-        ", ".join(f"`{name}`" for name in meta.features),
-        "",
         "## Architecture and training",
         "",
         *([f"- {name}: {value}" for name, value in sorted(meta.parameters.items())] or ["- not recorded"]),
@@ -78,6 +71,13 @@ def render(model: str, meta: VersionMetadata, digest: str) -> str:
         f"- Configuration: `{meta.config_hash}`",
         f"- Code: `{code_version()}`",
         f"- Files (SHA-256 over all of them): `{digest}`",
+        "",
+        "## Features",
+        "",
+        f"{len(meta.features)} raw features in a fixed order; normalisation and selection are inside the "
+        f"model.",
+        "",
+        ", ".join(f"`{name}`" for name in meta.features),
         "",
     ]
     return "\n".join(lines)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -197,6 +198,14 @@ class Registry(Changing):
             "reliability": details["reliability"],
             "model_card": info.description,
         }
+
+    def card(self, symbol: str | None, version: int) -> str:
+        """The whole model card in Markdown (MLflow's description of the version is cut at 5000
+        characters)."""
+        with tempfile.TemporaryDirectory(prefix="barcast-card-") as folder:
+            return (self.evidence(symbol, version, Path(folder)) / "model_card.md").read_text(
+                encoding="utf-8"
+            )
 
     def evidence(self, symbol: str | None, version: int, folder: Path) -> Path:
         """Fetch a version's evidence (report, card, environment, ...) into `folder`; returns where it
