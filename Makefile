@@ -24,6 +24,7 @@ check: setup ## lock drift, style, types, walls between rooms, generated files
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-timing
 	@$(PY) -m pipelines.compile --check
+	@$(PY) docs/make_reference.py --check
 
 setup: $(STAMP)
 
@@ -59,6 +60,7 @@ lock-check:
 
 compile: setup ## pipelines to YAML
 	@$(PY) -m pipelines.compile
+	@$(PY) docs/make_reference.py
 
 format: setup
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format --quiet .
