@@ -19,7 +19,7 @@ from barcast.errors import DataError, RefusedError
 from barcast.evaluation import replay
 
 COSTS = CostsConfig(fee_bps=14, spread_bps=0, slippage_bps=0)
-POLICY = GateConfig(attempts_per_year=12, block_days=1, max_calibration_error=0.3)
+POLICY = GateConfig(attempts_per_year=4, block_days=1, max_calibration_error=0.3)
 
 
 @dataclass
