@@ -1,7 +1,6 @@
 """Durable file operations: atomic writes, fsynced folders, and a lock that dies with its holder.
 
-Everything that decides what is live goes through here: a reader sees the old content or the new, never half
-of it.
+Everything that decides what is live goes through here: a reader sees the old content or the new, never half of it.
 """
 
 from __future__ import annotations

@@ -63,8 +63,7 @@ def report(
     for name, arm in (("champion", found.champion), ("challenger", found.challenger)):
         print(
             f"  {name} v{arm.version}: {arm.answers} answers, {arm.with_outcome} with outcome, {arm.acted} "
-            f"acted, "
-            f"accuracy {arm.accuracy:.1%}, net {arm.net_bps:+.2f} bps per answer, log loss {arm.log_loss:.4f}"
+            f"acted, accuracy {arm.accuracy:.1%}, net {arm.net_bps:+.2f} bps per answer, log loss {arm.log_loss:.4f}"
         )
 
 

@@ -43,8 +43,7 @@ def console(
         raise ConfigError(
             f"The console would listen on {host}, open to others.",
             hint="Put it behind a proxy with TLS, name it with --name HOST, and make a token for each "
-            "person with "
-            "--add-person.",
+            "person with --add-person.",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -1,5 +1,4 @@
-"""`barcast models`: what is registered, what waits, what is live; approve, reject, roll back, look back,
-check."""
+"""`barcast models`: what is registered, what waits, what is live; approve, reject, roll back, look back, check."""
 
 from __future__ import annotations
 

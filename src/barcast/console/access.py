@@ -1,5 +1,4 @@
-"""Who may enter the console: tokens of persons, sessions, the form token against forged requests, a brake on
-guessing.
+"""Who may enter the console: tokens of persons, sessions, the form token against forged requests, a brake on guessing.
 
 A person's token is kept as a hash. Without persons one token is made at start and shown to whoever started
 it. Sessions live in memory: a restart asks everybody again.

@@ -183,8 +183,7 @@ def create_app(registry: Registry, access: Access, endpoint: str, hosts: tuple[s
 
     Args:
         endpoint: the model server, host:port.
-        hosts: host names it may be called by, beside loopback (a page elsewhere cannot reach it by another
-            name).
+        hosts: host names it may be called by, beside loopback (a page elsewhere cannot reach it by another name).
     """
     console = Console(registry, access, endpoint)
     app = FastAPI(title="barcast console", docs_url=None, redoc_url=None, openapi_url=None)

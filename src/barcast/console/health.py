@@ -1,5 +1,4 @@
-"""The health strip: is the ledger sound, does MLflow answer, does the model server serve what models.config
-says."""
+"""The health strip: is the ledger sound, does MLflow answer, does the model server serve what models.config says."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ WIDTH = 560
 
 
 def interval(name: str, unit: str, low: float, mean: float, high: float, note: str) -> str:
-    """One confidence interval against zero: whiskers, the mean as a dot; green right of zero, red left of
-    it."""
+    """One confidence interval against zero: whiskers, the mean as a dot; green right of zero, red left of it."""
     edge = max(abs(low), abs(high), 1e-12) * 1.15
     middle, half = WIDTH / 2, WIDTH / 2 - 20
 

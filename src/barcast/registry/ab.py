@@ -213,8 +213,7 @@ def _unpaired(
         f"Its log loss is {'lower' if loss[1] > 0 else 'higher'} by {abs(loss[1]):.3g} "
         f"(95% interval of the gain {loss[0]:+.3g} to {loss[2]:+.3g}).",
         "Each bar was answered by one of the two, so luck of the draw is in the difference; a shadow run "
-        "compares "
-        "the same bars and decides sooner.",
+        "compares the same bars and decides sooner.",
     ]
     if not enough:
         sentences.insert(
@@ -247,8 +246,7 @@ def _outcome(net: tuple[float, float, float], loss: tuple[float, float, float], 
 def _difference(
     values: list[np.ndarray], times: list[np.ndarray], days: float, scale: float, policy: GateConfig
 ) -> tuple[float, float, float, float]:
-    """(low, mean, high, blocks) of the difference of two means, whole blocks of time drawn with both arms in
-    them."""
+    """(low, mean, high, blocks) of the difference of two means, whole blocks of time drawn with both arms in them."""
     start = min(int(t.min()) for t in times)
     number = [((t - start) // int(days * 86_400e6)).astype(np.int64) for t in times]
     size = 1 + max(int(n.max()) for n in number)

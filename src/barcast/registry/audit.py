@@ -1,5 +1,4 @@
-"""Looking back and checking: who decided what served when, and whether everything on disk is what the ledger
-says."""
+"""Looking back and checking: who decided what served when, and whether everything on disk is what the ledger says."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ def effective(entry: Entry) -> datetime:
 
 
 def spans(model: Model) -> list[dict[str, Any]]:
-    """The model's life as spans in which one version answered, oldest first; `until` is None for the present
-    one."""
+    """The model's life as spans in which one version answered, oldest first; `until` is None for the present one."""
     found: list[dict[str, Any]] = []
     for change in model.changes:
         number = change.details["labels"].get(STABLE)

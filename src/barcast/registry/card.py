@@ -30,8 +30,7 @@ def render(model: str, meta: VersionMetadata, digest: str) -> str:
         f"# Model card: {spoken} ({model})",
         "",
         f"{purpose} Kind: {meta.kind}. Output: probabilities of SELL, HOLD, BUY over the configured "
-        f"horizon, with "
-        "confidence, expected return and size. It is no advice; read the limits below.",
+        "horizon, with confidence, expected return and size. It is no advice; read the limits below.",
         "",
         "## Data",
         "",
@@ -56,8 +55,7 @@ def render(model: str, meta: VersionMetadata, digest: str) -> str:
             else ["No metrics were recorded."]
         ),
         "",
-        f"Reliability index (0..1): "
-        f"{'not computed' if meta.reliability is None else f'{meta.reliability:.3f}'}",
+        f"Reliability index (0..1): {'not computed' if meta.reliability is None else f'{meta.reliability:.3f}'}",
         "",
         "## Limits",
         "",

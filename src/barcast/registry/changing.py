@@ -96,13 +96,11 @@ class Changing(Core):
         alias_may_wait: bool = False,
         ask: Ask | None = None,
     ) -> Entry:
-        """Make `after` the labels of `model`: the one way in which what is live changes. Call inside
-        `change`.
+        """Make `after` the labels of `model`: the one way in which what is live changes. Call inside `change`.
 
         Args:
             operation: the closing line's action.
-            alias_may_wait: go on when MLflow is away (a rollback is urgent); the alias follows at the next
-                change.
+            alias_may_wait: go on when MLflow is away (a rollback is urgent); the alias follows at the next change.
             ask: asks the running model server. The newest version of `after` is first loaded without a label
                 and asked for its recorded answer: TensorFlow Serving refuses to move a label in use to a
                     version that is not loaded, and no request meets a version before it has proved itself.
@@ -147,8 +145,7 @@ class Changing(Core):
         return self._close(begun, **more)
 
     def _stage(self, state: State, model: Model, version: int, ask: Ask) -> dict[str, float]:
-        """Have the server load `version` beside what is live, and compare its answer with the recorded
-        one."""
+        """Have the server load `version` beside what is live, and compare its answer with the recorded one."""
         if version not in model.labels.values():
             self.live.write({**state.live(), model.name: {**model.labels, STAGED: version}})
         return self.compare(model, version, ask)
@@ -173,8 +170,7 @@ class Changing(Core):
         )
 
     def _undo(self, begun: Entry, state: State, model: Model, why: str) -> None:
-        """Put everything back and say so. What cannot be put back now, the next change does: `begun` stays
-        open."""
+        """Put everything back and say so. What cannot be put back now, the next change does: `begun` stays open."""
         try:
             if self.live.read() != state.live():
                 self.live.write(state.live())
@@ -197,8 +193,7 @@ class Changing(Core):
         raise RegistryError(
             f"{model}: {problem}. No entry of the ledger explains it, so nothing is promoted.",
             hint="Find out who did it, then `barcast models repair SYMBOL --by NAME --reason TEXT` restores "
-            "what the "
-            "ledger says.",
+            "what the ledger says.",
         )
 
     def guard(self, model: Model, state: State, *, mlflow_may_be_away: bool = False) -> None:

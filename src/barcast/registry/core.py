@@ -42,8 +42,7 @@ class Core:
         )
 
     def model_name(self, symbol: str | None) -> str:
-        """The registered name of a symbol's own model; of the universal one for None or "universal";
-        "_linear" too."""
+        """The registered name of a symbol's own model; of the universal one for None or "universal"; "_linear" too."""
         if symbol is None or symbol == names.UNIVERSAL:
             return names.model_name(self.workspace.name, None)
         if symbol == names.LINEAR:

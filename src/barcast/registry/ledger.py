@@ -32,8 +32,7 @@ class Entry:
     Attributes:
         number: 1 for the first line, without holes.
         time: when it was written (UTC).
-        action: `registered`, `judged`, `challenger`, `approved`, `rejected`, `begun`, `promoted`,
-            `rolled_back`, ...
+        action: `registered`, `judged`, `challenger`, `approved`, `rejected`, `begun`, `promoted`, `rolled_back`, ...
         model: registered model name (`<workspace>.<slug>`), empty for the workspace as a whole.
         version: the version spoken of; None where there is none.
         by: a person's name, `policy:...` or `system`.
@@ -231,8 +230,7 @@ class Ledger:
 
     @staticmethod
     def check_anchor(entries: list[Entry], anchor: tuple[int, str] | None, name: str) -> list[Finding]:
-        """Faults of the chain against a head kept elsewhere (which may be older, never newer or
-        different)."""
+        """Faults of the chain against a head kept elsewhere (which may be older, never newer or different)."""
         if anchor is None:
             # One line may have been written just before its writer died; more cannot lack a head.
             return [Finding(name, "is missing.")] if len(entries) > 1 else []

@@ -22,8 +22,7 @@ Labels = dict[str, int]
 
 
 class LiveModels:
-    """`folder` holds `models.config` and `<model>/<version>/`; `base_path` is the folder as the server sees
-    it."""
+    """`folder` holds `models.config` and `<model>/<version>/`; `base_path` is the folder as the server sees it."""
 
     def __init__(self, folder: Path, base_path: str = "") -> None:
         self.folder = folder
@@ -34,8 +33,7 @@ class LiveModels:
         """Labels and versions of every live model; empty when nothing was ever promoted.
 
         Raises:
-            RegistryError: the file is not a ModelServerConfig in text form, or does not use the policy
-                `specific`.
+            RegistryError: the file is not a ModelServerConfig in text form, or does not use the policy `specific`.
         """
         from google.protobuf import text_format
         from tensorflow_serving.config import model_server_config_pb2

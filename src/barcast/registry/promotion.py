@@ -195,8 +195,7 @@ def rollback_automatically(
         The version that answers now; None when the model was retired.
 
     Raises:
-        RefusedError: the policy already rolled this model back as often as it may in a day; a person must
-            look.
+        RefusedError: the policy already rolled this model back as often as it may in a day; a person must look.
     """
     model = core.model(core.state(), symbol)
     since = clock.now() - timedelta(days=1)

@@ -208,13 +208,11 @@ class Registry(Changing):
             )
 
     def evidence(self, symbol: str | None, version: int, folder: Path) -> Path:
-        """Fetch a version's evidence (report, card, environment, ...) into `folder`; returns where it
-        lies."""
+        """Fetch a version's evidence (report, card, environment, ...) into `folder`; returns where it lies."""
         return self.tracking.fetch(self.model_name(symbol), version, "evidence", folder)
 
     def history(self, symbol: str | None, day: date | None = None) -> Rows:
-        """All ledger lines of `symbol`'s model; with `day`, what answered for the symbol that day and who
-        decided."""
+        """All ledger lines of `symbol`'s model; with `day`, what answered for the symbol that day and who decided."""
         if day is not None:
             return audit.served_on(self, symbol, day)
         return [self.entry_dict(entry) for entry in audit.history(self, symbol)]

@@ -1,5 +1,4 @@
-"""The registry's state as a pure fold over the ledger: what is live, what waits, what each version went
-through.
+"""The registry's state as a pure fold over the ledger: what is live, what waits, what each version went through.
 
 No second record of these facts exists; MLflow's aliases and models.config are compared with this state.
 """
@@ -64,8 +63,7 @@ class Model:
         return self.challenger is not None and self.versions[self.challenger].status == "challenger"
 
     def earlier_champion(self, *besides: int) -> int | None:
-        """The latest former champion that nobody rolled back from, neither the present one nor one of
-        `besides`."""
+        """The latest former champion that nobody rolled back from, neither the present one nor one of `besides`."""
         skip = {self.champion, *besides}
         for change in reversed(self.changes):
             number = change.details["labels"].get(STABLE)
