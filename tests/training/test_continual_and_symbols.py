@@ -108,7 +108,7 @@ def test_update_refuses_what_it_cannot_do(
         continual.update(linear, dataset, new_fold, small, method="plain")
 
 
-def test_most_correlated_finds_the_twin(tools: Any, fold: Any, dataset: Any) -> None:
+def test_most_correlated_finds_the_twin_and_parents_follow_the_setting(tools: Any, small: Any) -> None:
     import polars as pl
 
     market = tools.bars()
@@ -119,6 +119,11 @@ def test_most_correlated_finds_the_twin(tools: Any, fold: Any, dataset: Any) -> 
     assert found is not None
     assert found[0] == "S1"
     assert found[1] == pytest.approx(1.0)
+    own = {name: Path(name) for name in ("S0", "S1", "S2")}
+    for mode, parent in (("most_correlated", "S1"), ("universal", "universal")):
+        settings = replace(small, training=small.training.model_copy(update={"transfer_from": mode}))
+        chosen = symbols.parent_of(both, every, "TWIN", settings, universal=Path("universal"), own=own)
+        assert chosen == Path(parent)
 
 
 def test_priorities_put_money_and_movement_first(market: Any) -> None:

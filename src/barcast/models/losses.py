@@ -86,10 +86,8 @@ def parts(outputs: dict[str, Any], batch: dict[str, Any], config: LossConfig) ->
     weight, scale = batch["weight"], ops.maximum(batch["volatility"], 1e-8)
     log_return, logits = batch["forward_log_return"], outputs["logits"]
     profit = net_profit(position(outputs), log_return, batch["run_start"], config.cost_bps)
-    correct = ops.cast(
-        ops.equal(ops.argmax(ops.stop_gradient(logits), axis=-1), ops.cast(batch["label"], "int64")),
-        "float32",
-    )
+    answered = ops.cast(ops.argmax(ops.stop_gradient(logits), axis=-1), "int32")
+    correct = ops.cast(ops.equal(answered, ops.cast(batch["label"], "int32")), "float32")
     trend_known = ops.cast(batch["trend_strength"] >= 0, "float32")
     centre = ops.stop_gradient(outputs["expected_return"])
     return {

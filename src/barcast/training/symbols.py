@@ -7,7 +7,7 @@ linear, universal and own model of every symbol on the same rows.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -44,6 +44,27 @@ def most_correlated(
         if best is None or found > best[1]:
             best = (other, found)
     return best
+
+
+def parent_of(
+    dataset: Dataset,
+    fold: Fold,
+    symbol: str,
+    settings: Settings,
+    *,
+    universal: Path,
+    own: Mapping[str, Path],
+) -> Path:
+    """The folder of the model that `symbol` should learn from, as `training.transfer_from` says.
+
+    Args:
+        own: folders of symbols' own models; the universal model stands in where none is correlated enough to know.
+    """
+    if settings.training.transfer_from == "most_correlated":
+        nearest = most_correlated(dataset, fold, symbol, list(own))
+        if nearest is not None and nearest[1] > 0:
+            return own[nearest[0]]
+    return universal
 
 
 def priorities(bars: pl.DataFrame, *, recent_bars: int = 500) -> list[str]:
