@@ -16,7 +16,7 @@ from threading import Timer
 from typing import TYPE_CHECKING
 
 from barcast import logs
-from barcast.serving.model_server import storage
+from barcast.serving.model_server import memory, storage
 from barcast.serving.model_server.model_config import ModelConfig
 from barcast.serving.model_server.status import StatusError, from_exception, not_found
 from barcast.serving.model_server.version import State, Version
@@ -183,6 +183,8 @@ class Manager:
         servable, version.servable = version.servable, None
         if servable is not None:
             servable.close()
+        del servable
+        memory.release()
         _LOG.info("unloaded", model=version.name, version=version.number)
         with self._lock:
             self._finish(version)

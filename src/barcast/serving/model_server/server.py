@@ -64,9 +64,12 @@ def run(options: Options) -> None:
     logs.configure(options.log_level)
     check_ports(options)
     _prepare_environment(options)
+    # The doors are imported here too, so that all that lives as long as the process is there before it is set aside.
+    from barcast.serving.model_server import grpc_server, memory, rest_server  # noqa: F401
     from barcast.serving.model_server.core import Core
 
     core = Core(options)
+    memory.prepare()
     asyncio.run(_serve(core))
 
 
