@@ -76,6 +76,28 @@ def join(config: ConfigOption = None) -> None:
     print(f"{joined} outcomes joined, {moved} rows moved to the Delta table.")
 
 
+@app.command()
+def learn(
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the shadow as a SavedModel into this new folder.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let the shadow of the universal model learn from outcomes; the champion is not touched."""
+    from barcast.bars.ingest import open_store
+    from barcast.serving import learn as learning
+
+    settings = current(config)
+    workspace = settings.open_workspace()
+    done = learning.learn(workspace, settings, open_log(settings), open_store(settings, workspace).read())
+    print(f"{done.parent}: {done.outcomes} outcomes; {done.update.done} ({done.update.reason}).")
+    print(f"Retraining {'is asked for' if done.retrain.ask else 'is not asked for'}: {done.retrain.reason}.")
+    if export is not None:
+        print(
+            f"Shadow written to {learning.export_shadow(workspace, settings, export)}; register it as a candidate."
+        )
+
+
 @app.command("list")
 def list_trades(json: JsonOption = False, config: ConfigOption = None) -> None:
     """Trades reported so far."""

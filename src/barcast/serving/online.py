@@ -123,6 +123,10 @@ class Shadow:
         exported: Path = self.model.export(path)
         return exported
 
+    def remember(self, **changes: Any) -> None:
+        """Keep facts about the learning (when a retraining was asked for) beside the shadow."""
+        self._write(**changes)
+
     def _step(self, fresh: Samples, replay: Samples, *, epochs: int = 4, batch: int = 32) -> float:
         """One reward-weighted update of the decision layers; the distance before the bound."""
         import keras

@@ -1,0 +1,177 @@
+"""One look at the outcomes of a served model: its shadow learns, and a weak model asks once for a retraining.
+
+prediction log (answers with their outcomes, trades with their rewards) + features of the same bars →
+samples → `Shadow`. Every logged answer counts, not only those that were traded; a trade's reward changes its weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from barcast import clock, names
+from barcast.bars import Calendar, adjusted
+from barcast.config import Config
+from barcast.decisions.learning import Retrain, retrain
+from barcast.errors import ServingError
+from barcast.serving.live import LiveReader
+from barcast.serving.online import Samples, Shadow, Update, weights_of
+from barcast.serving.prediction_log import PredictionLog, with_times
+from barcast.workspace import Workspace
+
+REPLAY_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was done.
+
+    Attributes:
+        parent: model and version learnt from.
+        outcomes: logged answers of that version with a known outcome.
+    """
+
+    parent: str
+    outcomes: int
+    update: Update
+    retrain: Retrain
+
+
+def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.DataFrame) -> Learnt:
+    """Let the shadow of the live universal model look at all its outcomes.
+
+    Args:
+        bars: bars frame, as traded, with the history that features need.
+
+    Raises:
+        ServingError: no universal model is live.
+    """
+    from barcast.training import TrainedModel
+
+    model = names.model_name(config.workspace, None)
+    version = LiveReader(workspace.models, config.workspace).read().stable(model)
+    if version is None:
+        raise ServingError(
+            "No universal model is live; there is nothing to learn for.", hint="Run `barcast run`."
+        )
+    log.join_outcomes(bars, config.horizon_bars)
+    folder = workspace.models / model / str(version)
+    learning = config.decisions.learning
+    shadow = Shadow(
+        workspace.state / "shadow",
+        f"{model}/{version}",
+        lambda: TrainedModel.load(folder),
+        learning,
+        seed=config.seed,
+    )
+    rows = _answers(log, model, version)
+    table = _table(bars, config, shadow)
+    outcomes, replay = _samples(table, rows, shadow)
+    update = shadow.learn(outcomes, replay)
+    verdict = retrain(_acted(rows), clock.now(), shadow.state, learning)
+    if verdict.ask:
+        shadow.remember(retrain_asked_at=clock.now(), retrain_accuracy=verdict.accuracy)
+    return Learnt(f"{model}/{version}", len(outcomes), update, verdict)
+
+
+def _answers(log: PredictionLog, model: str, version: int) -> pl.DataFrame:
+    """Answers of this version with their outcome, oldest first, with the reward of the trade that followed."""
+    known = with_times(log.predictions(with_outcome=True)).filter(
+        (pl.col("model") == model) & (pl.col("version") == version)
+    )
+    trades = log.trades().filter(pl.col("prediction_id").is_not_null())
+    points = trades.group_by("prediction_id").agg(pl.col("reward").last())
+    return known.join(points, on="prediction_id", how="left").sort("outcome_timestamp", "symbol")
+
+
+def _acted(rows: pl.DataFrame) -> np.ndarray:
+    """Of each answer that advised a trade, whether the price went its way."""
+    acted = rows.filter(pl.col("advised_size") > 0)
+    side = pl.when(pl.col("advised") == "BUY").then(1).otherwise(-1)
+    return acted.select(side * pl.col("forward_log_return") > 0).to_series().to_numpy()
+
+
+def _table(bars: pl.DataFrame, config: Config, shadow: Shadow) -> pl.DataFrame:
+    """Features and labels of every bar, in the order of the model's features."""
+    from barcast import labels
+    from barcast.features import compute
+
+    info = shadow.champion.info
+    whole = adjusted(bars)
+    calendar = Calendar.of(config.universe.calendar)
+    features = compute(whole, interval=config.interval, calendar=calendar, config=config.features)
+    made = labels.make(whole, horizon_bars=config.horizon_bars, config=config.labels)
+    known = labels.classify(made, info.thresholds).select(
+        "symbol", "event_timestamp", "label_end_timestamp", "label"
+    )
+    return features.select("symbol", "event_timestamp", *info.feature_names).join(
+        known, on=["symbol", "event_timestamp"], how="left"
+    )
+
+
+def _samples(table: pl.DataFrame, rows: pl.DataFrame, shadow: Shadow) -> tuple[Samples, Samples]:
+    """Outcomes in the order of `rows`, and a sample of the training rows for replay."""
+    info = shadow.champion.info
+    lookback, columns = info.lookback_bars, list(info.feature_names)
+    answered = rows.select("symbol", "feature_timestamp", "reward")
+    reward: dict[tuple[str, Any], float | None] = {(s, at): points for s, at, points in answered.iter_rows()}
+    cutoff = pl.Series([info.cutoff]).str.to_datetime(time_unit="us", time_zone="UTC")[0]
+    taught: dict[tuple[str, Any], tuple[np.ndarray, int, int]] = {}
+    old: list[tuple[np.ndarray, int, int]] = []
+    for part in table.sort("symbol", "event_timestamp").partition_by("symbol", maintain_order=True):
+        symbol = str(part["symbol"][0])
+        number = info.symbols.index(symbol) + 1 if symbol in info.symbols else 0
+        values = part.select(columns).to_numpy().astype(np.float32)
+        times, ends, marks = (part[c].to_list() for c in ("event_timestamp", "label_end_timestamp", "label"))
+        whole = np.isfinite(values).all(axis=1)
+        run = 0
+        for i, ok in enumerate(whole):
+            run = run + 1 if ok else 0
+            if run < lookback or marks[i] is None:
+                continue
+            window = values[i - lookback + 1 : i + 1]
+            if (symbol, times[i]) in reward:
+                taught[(symbol, times[i])] = (window, number, marks[i])
+            elif ends[i] is not None and ends[i] < cutoff:
+                old.append((window, number, marks[i]))
+    keys = [key for key in reward if key in taught]
+    points = np.array([reward[key] or 0.0 for key in keys], dtype=np.float64)
+    picked = old[:: max(1, len(old) // REPLAY_ROWS)]
+    shape = (lookback, len(columns))
+    return _pack([taught[key] for key in keys], weights_of(points), shape), _pack(
+        picked, np.ones(len(picked)), shape
+    )
+
+
+def _pack(items: list[tuple[np.ndarray, int, int]], weights: np.ndarray, shape: tuple[int, int]) -> Samples:
+    windows = np.stack([w for w, _, _ in items]) if items else np.empty((0, *shape), np.float32)
+    return Samples(
+        windows,
+        np.array([n for _, n, _ in items], dtype=np.int32),
+        np.array([m for _, _, m in items], dtype=np.int64),
+        weights,
+    )
+
+
+def export_shadow(workspace: Workspace, config: Config, path: Path) -> Path:
+    """The shadow of the live universal model as a SavedModel, to be registered as a candidate.
+
+    Raises:
+        ServingError: there is none yet.
+    """
+    from barcast.training import TrainedModel
+
+    model = names.model_name(config.workspace, None)
+    version = LiveReader(workspace.models, config.workspace).read().stable(model)
+    folder = workspace.models / model / str(version)
+    if version is None or not (workspace.state / "shadow" / "model").is_dir():
+        raise ServingError("There is no shadow yet.", hint="`barcast feedback learn` makes it from outcomes.")
+    learning = config.decisions.learning
+    shadow = Shadow(
+        workspace.state / "shadow", f"{model}/{version}", lambda: TrainedModel.load(folder), learning
+    )
+    return shadow.export(path)
