@@ -51,6 +51,7 @@ def console(
     wanted = settings.registry.console_port if port is None else port
     try:
         listener.bind((host, wanted))
+        listener.listen(128)  # from here on a browser that reads the printed address gets through
     except OSError as error:
         raise ConfigError(
             f"The console cannot listen on {host}:{wanted}: {error.strerror}.", hint="Choose another --port."
