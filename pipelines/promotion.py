@@ -13,14 +13,13 @@ from components.promote.component import promote
 @dsl.pipeline(
     name="barcast-promotion", description="Put approved versions live and ask them for a prediction."
 )
-def promotion(config: str, run_id: str, plan: str):
+def promotion(config: str, run_id: str):
     """Promote, then ask.
 
     Args:
         config: the run's configuration as JSON.
         run_id: the run's name.
-        plan: the approved versions, as JSON.
     """
-    live = promote(config=config, run_id=run_id, plan=plan)
+    live = promote(config=config, run_id=run_id)
     live.set_caching_options(False)
     canary(config=config, run_id=run_id, promoted=live.output).set_caching_options(False)

@@ -93,5 +93,5 @@ def training(config: str, run_id: str):
             ),
             side_effects=True,
         )
-        with dsl.If(verdict.outputs["decision"] == "promote", name="approved"):
-            promotion(config=config, run_id=run_id, plan=verdict.outputs["plan"])
+        with dsl.If(verdict.outputs["Output"] == "promote", name="approved"):
+            promotion(config=config, run_id=run_id)

@@ -1,7 +1,5 @@
 """Champion against challenger: each candidate is compared with whatever answers for its symbol now."""
 
-from typing import NamedTuple  # kfp reads the annotation
-
 from kfp import dsl
 
 from components.step import step
@@ -17,7 +15,7 @@ def gate(
     predictions: dsl.Input[dsl.Dataset],
     blessing: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
-) -> NamedTuple("Gate", [("decision", str), ("plan", str)]):
+) -> str:
     """Judge every candidate and set the challengers.
 
     Args:
@@ -31,8 +29,7 @@ def gate(
         report: the evaluation report with the verdicts in it.
 
     Returns:
-        decision: `promote` when the configuration approves by itself and somebody won, else `wait` or `keep`.
-        plan: what to promote, as JSON.
+        `promote` when the configuration approves by itself and somebody won, else `wait` or `keep`.
     """
     from barcast import steps
 

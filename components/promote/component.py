@@ -4,17 +4,16 @@ from components.step import step
 
 
 @step
-def promote(config: str, run_id: str, plan: str) -> str:
-    """Put each version of the plan live.
+def promote(config: str, run_id: str) -> str:
+    """Put every approved version live.
 
     Args:
         config: the run's configuration as JSON.
         run_id: the run's name.
-        plan: the approved versions, from the gate or from an approval.
 
     Returns:
         What went live, as JSON, for the canary.
     """
     from barcast import steps
 
-    return steps.promote(config, run_id, plan)
+    return steps.promote(config, run_id)

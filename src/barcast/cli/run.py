@@ -150,6 +150,11 @@ def show_results(config: Config, run_id: str) -> None:
     for item in verdicts:
         print(f"  {item['name']:28} {item['outcome']:8} {item['reasons'][0] if item['reasons'] else ''}")
     answers = folder / "answers.json"
+    if not answers.exists() and (config.open_workspace().models / "models.config").exists():
+        from barcast.steps import asking
+
+        with asking.live_server(config) as endpoint:  # nothing new went live: what answers now goes on answering
+            answers.write_text(json.dumps(asking.answers(config, endpoint), indent=2))
     if answers.exists():
         print("\nPredictions")
         show([Prediction.model_validate(answer) for answer in json.loads(answers.read_text())])

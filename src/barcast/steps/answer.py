@@ -26,7 +26,7 @@ def canary(run: Run, promoted: str, answers_path: str) -> None:
     plan = json.loads(promoted)
     doubtful = plan
     try:
-        with live_server(run) as endpoint, ModelClient(endpoint, retries=2) as client:
+        with live_server(run.config) as endpoint, ModelClient(endpoint, retries=2) as client:
             ask = ask_with(client)
             for position, item in enumerate(plan):
                 doubtful = plan[position : position + 1]

@@ -31,14 +31,14 @@ def ask_with(client: ModelClient) -> Ask:
 
 
 @contextmanager
-def live_server(run: Run) -> Iterator[str]:
+def live_server(config: Config) -> Iterator[str]:
     """Address of a server for all that is live: the configured one, or one that ends with the context."""
     from barcast.serving.model_server import start
 
-    if listens(run.config.serving.endpoint):
-        yield run.config.serving.endpoint
+    if listens(config.serving.endpoint):
+        yield config.serving.endpoint
         return
-    flags = run.config.model_server.flags(run.workspace.models / "models.config")
+    flags = config.model_server.flags(config.open_workspace().models / "models.config")
     with start(**{**flags, **_FOR_A_MOMENT}) as server:
         yield server.endpoint
 

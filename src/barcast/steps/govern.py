@@ -68,11 +68,11 @@ def register(
 @step
 def gate(
     run: Run, versions: str, bars: str, dataset_path: str, predictions: str, blessing: str, report: str
-) -> tuple[str, str]:
+) -> str:
     """Each candidate against whatever answers for its symbol now; winners become challengers; the whole report.
 
     Returns:
-        The decision (`promote`, `wait` or `keep`) and the plan: a JSON list of {word, version}.
+        `promote` when a winner was approved by the configuration, `wait` when a person must approve, else `keep`.
     """
     from barcast.evaluation.gate import History, Scored, decide
     from barcast.registry import Registry
@@ -83,7 +83,7 @@ def gate(
     checks = _infrastructure(run, registry, versions)
     sliced, table = slices.read(blessing)
     winners: dict[str, Scored] = {}
-    verdicts, plan, judged = [], [], []
+    verdicts, judged = [], []
     for item in json.loads(versions):
         word, version = item["word"], int(item["version"])
         mine = Scored(word, pl.read_parquet(candidates.results_file(predictions, word)), seen)
@@ -109,7 +109,6 @@ def gate(
         live = verdict.outcome == "promote" and run.config.approval == "automatic"
         if live:
             registry.approve_automatically(word, version)
-            plan.append({"word": word, "version": version})
         verdicts.append(
             {"symbol": word, "name": registry.model_name(word), "version": version, "live": live}
             | {
@@ -124,8 +123,9 @@ def gate(
     _report(run, bars, dataset_path, predictions, report, context)
     counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
     run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
-    waiting = counts["hold"] + (counts["promote"] if run.config.approval == "manual" else 0)
-    return ("promote" if plan else "wait" if waiting else "keep"), json.dumps(plan)
+    if any(v["live"] for v in verdicts):
+        return "promote"
+    return "wait" if counts["promote"] + counts["hold"] else "keep"
 
 
 def _blessing(word: str, sliced: dict[str, Any]) -> list[Any]:
@@ -212,21 +212,24 @@ def _infrastructure(run: Run, registry: Any, versions: str) -> dict[str, Any]:
 
 
 @step
-def promote(run: Run, plan: str) -> str:
-    """Each approved version goes live: folder, hashes, models.config, alias, ledger.
+def promote(run: Run) -> str:
+    """Each approved challenger goes live: folder, hashes, models.config, alias, ledger.
 
     Returns:
-        The plan, for the canary.
+        JSON list of {word, version} that went live, for the canary.
     """
     from barcast.registry import Registry
     from barcast.registry.asking import server
 
     registry = Registry(run.workspace, run.config)
-    with server(
-        run.config.serving.endpoint
-    ) as ask:  # with a server running, it must answer before it takes over
-        for item in json.loads(plan):
+    plan = [
+        {"word": row["symbol"], "version": row["challenger"]}
+        for row in registry.list()
+        if row["challenger_status"] == "approved"
+    ]
+    with server(run.config.serving.endpoint) as ask:  # a running server must answer before it takes over
+        for item in plan:
             registry.promote(item["word"], int(item["version"]), ask=ask)
             run.note(f"{item['word']} v{item['version']}")
-    run.note(", ".join(f"{item['word']} v{item['version']}" for item in json.loads(plan)))
-    return plan
+    run.note(", ".join(f"{item['word']} v{item['version']}" for item in plan) or "nothing was waiting")
+    return json.dumps(plan)
