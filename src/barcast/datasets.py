@@ -2,8 +2,7 @@
 
 The features frame and the labels frame go in; out comes one contiguous (N, F) matrix, and for each usable
 row the position of its window's last bar in it. A window that holds an unknown value or spans a long gap is
-dropped and counted. `symbol_id` 0 stands for an unknown symbol; ids grow with `symbols` and never change
-their meaning.
+dropped and counted. `symbol_id` 0 stands for an unknown symbol; ids grow with `symbols` and never change their meaning.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Training end to end on a small market: it learns, repeats, resumes, transfers, exports, and refuses bad
-input."""
+"""Training end to end on a small market: it learns, repeats, resumes, transfers, exports, and refuses bad input."""
 
 from __future__ import annotations
 
@@ -314,6 +313,20 @@ def test_all_constant_features_are_refused(dataset: Any, fold: Any, small: Any, 
     flat = replace(dataset, features=np.ones_like(dataset.features))
     with pytest.raises(DataError, match="constant"):
         train_universal(flat, fold, small, tmp_path)
+
+
+def test_symbols_numbered_otherwise_are_refused(
+    universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
+) -> None:
+    turned = replace(dataset, symbols=tuple(reversed(dataset.symbols)))
+    with pytest.raises(ModelError, match="number differently"):
+        train_symbol(universal, turned, "S0", fold, small, tmp_path)
+
+
+def test_ids_outside_the_embedding_answer_as_unknown(universal: Any, dataset: Any, fold: Any) -> None:
+    windows = np.repeat(dataset.windows(fold.test[:1]), 3, axis=0)
+    p = np.asarray(universal.network.answer(windows, np.array([0, 999, -4], np.int32))["probabilities"])
+    np.testing.assert_allclose(p[1:], p[:1].repeat(2, axis=0), atol=1e-6)
 
 
 def test_features_in_another_order_and_nan_windows_are_refused(

@@ -1,2 +1,1 @@
-"""Models: the network, its parts and presets, regimes, calibration, ensembles, and how a SavedModel
-answers."""
+"""Models: the network, its parts and presets, regimes, calibration, ensembles, and how a SavedModel answers."""

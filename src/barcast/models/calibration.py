@@ -12,8 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted numbers. Confidence = sigmoid(slope x logit(top probability) + head x confidence logit +
-    bias)."""
+    """Fitted numbers. Confidence = sigmoid(slope x logit(top probability) + head x confidence logit + bias)."""
 
     temperature: float = 1.0
     confidence_slope: float = 1.0

@@ -1,8 +1,7 @@
 """The network's own layers: normalisation of raw features, the quick LSTM, positions, saved dropout masks.
 
 Axes: B batch, T time, F features, U units, N dropout samples. Everything is keras.ops, hence trains on any
-Keras backend; on TensorFlow the LSTM may also run as TensorFlow's one fused operation, which gives the same
-numbers.
+Keras backend; on TensorFlow the LSTM may also run as TensorFlow's one fused operation, which gives the same numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The network: LSTM layers, attention over their states, regime heads, decision layers, answer heads.
 
 A raw window (B, T, F) and a symbol id (B,) go in. Training reads `call` (logits and raw heads); serving reads
-`answer`, the outputs of the SavedModel contract, in which N saved dropout masks are averaged over one
-encoder pass.
+`answer`, the outputs of the SavedModel contract, in which N saved dropout masks are averaged over one encoder pass.
 """
 
 from __future__ import annotations
@@ -100,13 +99,13 @@ class Network(keras.Model):
         return self
 
     def encode(self, window: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
-        """Window to context: `context` (B, C), `embedding` (B, U), `attention` (B, T) and the regime
-        heads."""
+        """Window to context: `context` (B, C), `embedding` (B, U), `attention` (B, T) and the regime heads."""
         if training:
             shown = keras.random.uniform(ops.shape(symbol_id), seed=self.seeds) >= UNKNOWN_SHARE
             symbol_id = symbol_id * ops.cast(shown, symbol_id.dtype)
         # An id from a newer universe than this model's table is unknown to it.
-        symbol_id = ops.where(symbol_id < self.architecture.symbol_capacity, symbol_id, 0)
+        known = ops.logical_and(symbol_id >= 0, symbol_id < self.architecture.symbol_capacity)
+        symbol_id = ops.where(known, symbol_id, ops.zeros_like(symbol_id))
         states = self.normalise(window)
         return self.encode_normalised(states, symbol_id, training)
 

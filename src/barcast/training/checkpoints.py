@@ -1,8 +1,7 @@
 """Checkpoints that a killed run resumes from to the same numbers.
 
 One .npz file holds every variable of network and optimiser (random states too) and the trainer's own state;
-it is written under a temporary name and renamed, so that a kill leaves the old one or the new one, never a
-half.
+it is written under a temporary name and renamed, so that a kill leaves the old one or the new one, never a half.
 """
 
 from __future__ import annotations

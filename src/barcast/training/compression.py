@@ -47,6 +47,7 @@ def distil(
     if teacher.info.kind != "network":
         raise ModelError(f"A {teacher.info.kind} model cannot teach.", hint="Pass a network.")
     teacher.check(dataset)
+    teacher.check_symbols(dataset)
     common.set_seed(settings.seed)
     config = settings.training
     targets = target_rows.make(dataset, fold.train, teacher.info.thresholds, config, settings.labels)

@@ -65,6 +65,7 @@ def update(
     if method in ("replay", "ewc") and (old_rows is None or len(old_rows) == 0):
         raise DataError(f"{method} needs rows that the model has learned before.", hint="Pass old_rows.")
     model.check(dataset)
+    model.check_symbols(dataset)
     common.set_seed(settings.seed)
     known = fold.train if old_rows is None else np.concatenate([fold.train, old_rows])
     targets = target_rows.make(dataset, known, model.info.thresholds, config, settings.labels)
@@ -194,8 +195,7 @@ def ewc_term(network: Any, importance: list[np.ndarray], strength: float) -> Ter
 
 
 def distillation_term(teacher: Any, weight: float, temperature: float) -> Term:
-    """Cross-entropy to the teacher's softened answers (Hinton et al., 2015), scaled by temperature
-    squared."""
+    """Cross-entropy to the teacher's softened answers (Hinton et al., 2015), scaled by temperature squared."""
     from keras import ops
 
     def term(network: Any, window: Any, symbol_id: Any, outputs: dict[str, Any], *_: Any) -> Any:
@@ -208,8 +208,7 @@ def distillation_term(teacher: Any, weight: float, temperature: float) -> Term:
 
 
 def progressive(model: TrainedModel, seed: int) -> Any:
-    """A copy with a new column: the old encoder frozen, a new one beside it that reads it too (Rusu et
-    al., 2016)."""
+    """A copy with a new column: the old encoder frozen, a new one beside it that reads it too (Rusu et al., 2016)."""
     from barcast.models.network import Network
 
     shape = replace(model.architecture, columns=model.architecture.columns + 1)

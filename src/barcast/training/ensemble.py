@@ -57,8 +57,9 @@ def train_ensemble(
         raise ModelError(
             "The ensemble cannot do without its network.", hint="Serve the linear model instead."
         )
-    network.check(dataset)
-    linear.check(dataset)
+    for member in (network, linear):
+        member.check(dataset)
+        member.check_symbols(dataset)
     common.set_seed(settings.seed)
     targets = target_rows.make(
         dataset, fold.train, network.info.thresholds, settings.training, settings.labels

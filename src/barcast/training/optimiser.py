@@ -11,8 +11,7 @@ from barcast.config.models import TrainingConfig
 def learning_rate(
     step: int, total_steps: int, *, peak: float, warmup_share: float, last_share: float
 ) -> float:
-    """Linear warm-up to `peak`, then a half cosine down to `last_share` of it (Loshchilov and Hutter,
-    2017)."""
+    """Linear warm-up to `peak`, then a half cosine down to `last_share` of it (Loshchilov and Hutter, 2017)."""
     warmup = max(1, round(total_steps * warmup_share))
     if step < warmup:
         return peak * (step + 1) / warmup

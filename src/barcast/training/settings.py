@@ -1,5 +1,4 @@
-"""What training reads of the configuration: any object with these sections, such as
-`barcast.config.Config`."""
+"""What training reads of the configuration: any object with these sections, such as `barcast.config.Config`."""
 
 from __future__ import annotations
 

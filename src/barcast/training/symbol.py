@@ -27,8 +27,7 @@ HEADS = ("logits", "confidence", "expected_return", "expected_volatility", "posi
 
 
 def groups(network: Any) -> list[list[Any]]:
-    """Layers in the order in which they are unfrozen: heads and decision layers, attention, LSTMs last to
-    first."""
+    """Layers in the order in which they are unfrozen: heads and decision layers, attention, LSTMs last to first."""
     head = [getattr(network, name) for name in HEADS] + list(network.decision) + list(network.columns)
     middle = [network.attention, network.attention_norm, network.symbol_embedding]
     middle += [network.regime, network.volatility_regime, network.trend]
@@ -85,12 +84,7 @@ def train_symbol(
             hint="Pass the universal network.",
         )
     parent.check(dataset)
-    if parent.info.symbols[: len(dataset.symbols)] != dataset.symbols[: len(parent.info.symbols)]:
-        raise ModelError(
-            f"The dataset's symbols {dataset.symbols} number differently from "
-            f"the parent's {parent.info.symbols}.",
-            hint="Build the dataset with symbols=parent.info.symbols: ids are append-only.",
-        )
+    parent.check_symbols(dataset)
     common.set_seed(settings.seed)
     mine = common.of_symbol(dataset, fold, symbol)
     config = settings.training

@@ -23,7 +23,7 @@ from barcast.errors import ModelError
 from barcast.labels import Thresholds
 from barcast.models import savedmodel
 from barcast.models.presets import Architecture
-from barcast.models.regime import REGIMES, VOLATILITY_REGIMES
+from barcast.training.predictions import predictions_frame
 
 FORMAT = 1
 FILES = ("model.json", "weights.npz", "reference.npz", "serving.json", "neighbours.npz")
@@ -109,6 +109,19 @@ class TrainedModel:
             raise ModelError(
                 f"Windows of {dataset.lookback_bars} bars came, the model reads {self.info.lookback_bars}.",
                 hint="Build the dataset with the model's lookback_bars.",
+            )
+
+    def check_symbols(self, dataset: Dataset) -> None:
+        """Refuse a dataset whose symbols are numbered otherwise: ids are append-only.
+
+        Raises:
+            ModelError: the shorter list is not the beginning of the longer one.
+        """
+        known, given = self.info.symbols, dataset.symbols
+        if known[: len(given)] != given[: len(known)]:
+            raise ModelError(
+                f"The dataset's symbols {given} number differently from the model's {known}.",
+                hint="Build the dataset with symbols=model.info.symbols: ids are append-only.",
             )
 
     def symbol_ids(self, dataset: Dataset) -> np.ndarray:
@@ -293,46 +306,6 @@ def load_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
 def _plain(path: str) -> str:
     """A variable's path without the model's own name."""
     return path.split("/", 1)[1] if "/" in path else path
-
-
-def predictions_frame(
-    rows: pl.DataFrame, found: dict[str, np.ndarray], label: np.ndarray, *, fold: int, name: str
-) -> pl.DataFrame:
-    """Frame "Predictions" from answers; regimes are those known at t where the rows have them."""
-    p = found["probabilities"].astype(np.float64)
-
-    def named(column: str, names: tuple[str, ...]) -> pl.Series:
-        answered = pl.Series(column, found[column].argmax(axis=1).astype(np.int8))
-        codes = rows[column].fill_null(answered) if column in rows.columns else answered
-        return codes.replace_strict(list(range(len(names))), list(names), return_dtype=pl.Utf8).alias(column)
-
-    scalars = ("confidence", "uncertainty", "expected_return", "expected_volatility", "position_size")
-    known = {c: rows[c] if c in rows.columns else pl.Series([None] * rows.height, dtype=d) for c, d in _KNOWN}
-    return pl.DataFrame(
-        {
-            "symbol": rows["symbol"],
-            "event_timestamp": rows["event_timestamp"],
-            "label_end_timestamp": known["label_end_timestamp"],
-            "model": pl.Series([name] * rows.height, dtype=pl.Utf8),
-            "fold": pl.Series([fold] * rows.height, dtype=pl.Int32),
-            "p_sell": p[:, 0],
-            "p_hold": p[:, 1],
-            "p_buy": p[:, 2],
-            **{scalar: found[scalar].astype(np.float64) for scalar in scalars},
-            "label": pl.Series([None if v < 0 else int(v) for v in label], dtype=pl.Int8),
-            "forward_log_return": known["forward_log_return"],
-            "volatility": known["volatility"],
-            "regime": named("regime", REGIMES),
-            "volatility_regime": named("volatility_regime", VOLATILITY_REGIMES),
-        }
-    )
-
-
-_KNOWN = (
-    ("label_end_timestamp", pl.Datetime("us", "UTC")),
-    ("forward_log_return", pl.Float64),
-    ("volatility", pl.Float64),
-)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

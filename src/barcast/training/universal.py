@@ -1,8 +1,7 @@
 """The universal network and the linear baseline: fits over all symbols.
 
 A dataset and a fold go in; a TrainedModel comes out, saved in `out_dir`. Thresholds, normalisation and
-weights come from the fold's training rows, early stopping reads its validation rows, calibration its
-calibration rows.
+weights come from the fold's training rows, early stopping reads its validation rows, calibration its calibration rows.
 """
 
 from __future__ import annotations
