@@ -41,7 +41,7 @@ class SavedModelApi(litserve.LitAPI):
             self.run = signature
             self.run(window=tf.zeros((1, *self.shape)), symbol_id=tf.zeros((1,), tf.int32))
 
-    def decode_request(self, request: dict[str, Any]) -> Any:
+    def decode_request(self, request):  # LitServe reads the annotation: without one it hands the parsed JSON
         return np.frombuffer(base64.b64decode(request["window"]), np.float32).reshape(self.shape)
 
     def batch(self, inputs: list[Any]) -> Any:

@@ -130,3 +130,53 @@ def test_missing_variables_fail_the_load(tmp_path: Path, affine_path: Path) -> N
     (broken / "variables" / "variables.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(tf.errors.OpError):
         Servable("broken", 1, broken)
+
+
+def _block_lstm(forget_bias: float, peephole: bool, output: str) -> object:
+    generator = np.random.default_rng(5)
+    w = tf.constant(generator.standard_normal((5 + 4, 16)).astype(np.float32))
+    b = tf.constant(generator.standard_normal(16).astype(np.float32))
+    diagonal = tf.constant(generator.standard_normal(4).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 7, 5), tf.float32, name="x")])
+    def fused(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        start = tf.zeros((tf.shape(x)[0], 4))
+        found = tf.raw_ops.BlockLSTM(
+            seq_len_max=tf.constant(7, tf.int64),
+            x=tf.transpose(x, (1, 0, 2)),
+            cs_prev=start,
+            h_prev=start,
+            w=w,
+            wci=diagonal,
+            wcf=diagonal,
+            wco=diagonal,
+            b=b,
+            forget_bias=forget_bias,
+            cell_clip=-1.0,
+            use_peephole=peephole,
+        )
+        return {"y": tf.transpose(getattr(found, output), (1, 0, 2))}
+
+    return fused
+
+
+@pytest.mark.parametrize("forget_bias", [1.0, 0.25])
+def test_the_fused_lstm_is_compiled_as_an_equal_loop(tmp_path: Path, forget_bias: float) -> None:
+    fused = _block_lstm(forget_bias, peephole=False, output="h")
+    _save(tmp_path / "1", fused)
+    servable = Servable("fused", 1, tmp_path / "1", batch_sizes=(1, 4))
+    assert servable.graph_mode_reasons == {}
+    x = np.random.default_rng(0).standard_normal((3, 7, 5)).astype(np.float32)
+    found = servable.run("serving_default", {"x": x}, ["y"])["y"]
+    np.testing.assert_allclose(found, fused(x)["y"].numpy(), atol=1e-5)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("peephole", "output"), [(True, "h"), (False, "cs")])
+def test_other_fused_lstms_stay_in_graph_mode(tmp_path: Path, peephole: bool, output: str) -> None:
+    fused = _block_lstm(1.0, peephole=peephole, output=output)
+    _save(tmp_path / "1", fused)
+    servable = Servable("fused", 1, tmp_path / "1", batch_sizes=(1,))
+    assert "BlockLSTM" in servable.graph_mode_reasons["serving_default"]
+    x = np.ones((1, 7, 5), np.float32)
+    found = servable.run("serving_default", {"x": x}, ["y"])["y"]
+    np.testing.assert_allclose(found, fused(x)["y"].numpy(), atol=1e-6)  # type: ignore[operator]

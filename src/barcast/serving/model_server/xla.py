@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from barcast.serving.model_server import xla_lstm
+
 _PREFIX = "barcast_xla"
 _CALLS = ("StatefulPartitionedCall", "PartitionedCall")
 _LOWERING = "_lower_using_switch_merge"
@@ -49,6 +51,8 @@ class _Copier:
         copy = self._library.function.add()
         copy.CopyFrom(original)
         copy.signature.name = self._copies[name]
+        if not xla_lstm.replace(copy, self._library):
+            raise CannotCompileError(f"function {name} holds a {xla_lstm.OPERATION} of another form than ours")
         for node in copy.node_def:
             if _LOWERING in node.attr:
                 del node.attr[_LOWERING]
