@@ -86,9 +86,13 @@ def test_unknown_signature(client: Client) -> None:
 
 
 def test_signature_of_another_form(client: Client) -> None:
-    code, text = failure(lambda: client.prediction.Classify(classification(1.0, signature="two"), timeout=SECONDS))
+    code, text = failure(
+        lambda: client.prediction.Classify(classification(1.0, signature="two"), timeout=SECONDS)
+    )
     assert (code, text) == ("INVALID_ARGUMENT", "Expected one input Tensor.")
-    code, text = failure(lambda: client.prediction.Regress(regression(1.0, signature="classify"), timeout=SECONDS))
+    code, text = failure(
+        lambda: client.prediction.Regress(regression(1.0, signature="classify"), timeout=SECONDS)
+    )
     assert (code, text) == ("INVALID_ARGUMENT", "Expected one output Tensor.")
 
 
@@ -127,7 +131,11 @@ def test_multi_inference(client: Client) -> None:
             "INVALID_ARGUMENT",
             "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
         ),
-        ([("rich", "regress", REGRESS)] * 2, "INVALID_ARGUMENT", "Duplicate evaluation of signature: regress"),
+        (
+            [("rich", "regress", REGRESS)] * 2,
+            "INVALID_ARGUMENT",
+            "Duplicate evaluation of signature: regress",
+        ),
         (
             [("rich", "nope", REGRESS)],
             "INVALID_ARGUMENT",
@@ -147,4 +155,7 @@ def test_what_is_not_offered_is_unimplemented(target: Any) -> None:
             request_serializer=session_service_pb2.SessionRunRequest.SerializeToString,
             response_deserializer=session_service_pb2.SessionRunResponse.FromString,
         )
-        assert failure(lambda: call(session_service_pb2.SessionRunRequest(), timeout=SECONDS))[0] == "UNIMPLEMENTED"
+        assert (
+            failure(lambda: call(session_service_pb2.SessionRunRequest(), timeout=SECONDS))[0]
+            == "UNIMPLEMENTED"
+        )

@@ -115,7 +115,9 @@ def test_reload_adds_and_removes_models(client: Client, folder: Path, tmp_path: 
     assert affine(client, "affine") == (7, 3.0)
 
 
-def test_new_version_is_available_before_the_old_one_goes(client: Client, folder: Path, tmp_path: Path) -> None:
+def test_new_version_is_available_before_the_old_one_goes(
+    client: Client, folder: Path, tmp_path: Path
+) -> None:
     save_affine(tmp_path / "1", factor=1.0)
     client.reload(reload_request(folder, entry("moving", tmp_path)))
     save_affine(tmp_path / "tmp-2", factor=2.0)
@@ -181,7 +183,9 @@ def test_labels_move_only_to_available_versions(client: Client, folder: Path, tm
 def test_reload_of_a_model_that_cannot_load_says_why(client: Client, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     try:
-        code, text = failure(lambda: client.reload(reload_request(folder, entry("empty", tmp_path)), timeout=400))
+        code, text = failure(
+            lambda: client.reload(reload_request(folder, entry("empty", tmp_path)), timeout=400)
+        )
     except grpc.RpcError as error:  # pragma: no cover
         raise AssertionError(str(error)) from error
     assert code == "UNKNOWN"
@@ -193,7 +197,10 @@ def test_reload_of_a_model_that_cannot_load_says_why(client: Client, folder: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('config { name: "a" base_path: "/x" model_platform: "tensorflow" } ' * 2, "Illegal to list model a multiple"),
+        (
+            'config { name: "a" base_path: "/x" model_platform: "tensorflow" } ' * 2,
+            "Illegal to list model a multiple",
+        ),
         (
             'config { name: "a" base_path: "x" model_platform: "tensorflow" }',
             "Expected model a to have an absolute path or URI; got base_path()=x",

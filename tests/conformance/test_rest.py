@@ -60,7 +60,13 @@ def test_several_inputs_and_outputs_in_both_forms(rest: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "factor"),
-    [("rich", 3), ("rich/versions/1", 2), ("rich/versions/2", 3), ("rich/labels/old", 2), ("rich/labels/new", 3)],
+    [
+        ("rich", 3),
+        ("rich/versions/1", 2),
+        ("rich/versions/2", 3),
+        ("rich/labels/old", 2),
+        ("rich/labels/new", 3),
+    ],
 )
 def test_version_and_label_in_the_path(rest: str, path: str, factor: int) -> None:
     assert post(rest, f"{path}:predict", {"instances": [[1.0, 0.0, 0.0]]}).json() == {
@@ -69,7 +75,9 @@ def test_version_and_label_in_the_path(rest: str, path: str, factor: int) -> Non
 
 
 def test_numbers_are_written_as_short_as_they_read_back(rest: str) -> None:
-    text = post(rest, "affine:predict", {"instances": [[0.05, 1e10, 2]]}).text.replace(" ", "").replace("\n", "")
+    text = (
+        post(rest, "affine:predict", {"instances": [[0.05, 1e10, 2]]}).text.replace(" ", "").replace("\n", "")
+    )
     found = json.loads(text)["predictions"][0]
     assert found == [1.1, 2e10, 5.0]
     assert "1.1," in text
@@ -77,7 +85,9 @@ def test_numbers_are_written_as_short_as_they_read_back(rest: str) -> None:
 
 
 def test_nan_and_infinity_pass_both_ways(rest: str) -> None:
-    found = post(rest, "affine:predict", b'{"instances": [[NaN, Infinity, -Infinity]]}').json()["predictions"][0]
+    found = post(rest, "affine:predict", b'{"instances": [[NaN, Infinity, -Infinity]]}').json()[
+        "predictions"
+    ][0]
     assert np.isnan(found[0])
     assert found[1:] == [np.inf, -np.inf]
 
@@ -159,7 +169,11 @@ def test_gzip_body(rest: str) -> None:
         ("absent:predict", 404, "Servable not found for request: Latest(absent)"),
         ("affine/versions/9:predict", 404, "Servable not found for request: Specific(affine, 9)"),
         ("affine/labels/nope:predict", 400, "Unrecognized servable version label"),
-        ("affine/versions/99999999999999999999:predict", 400, "Failed to convert version: 99999999999999999999"),
+        (
+            "affine/versions/99999999999999999999:predict",
+            400,
+            "Failed to convert version: 99999999999999999999",
+        ),
         ("affine:explode", 400, "Malformed request: POST /v1/models/affine:explode"),
         ("affine/nonsense:predict", 400, "Malformed request: POST"),
     ],
@@ -182,7 +196,10 @@ def test_addresses_refused(rest: str, path: str, status: int, text: str) -> None
         ({"instances": [[1.0], [1.0, 2.0]]}, "Expecting tensor size: 1 but got: 2"),
         ({"inputs": [[1.0], [1.0, 2.0]]}, "Encountered list at unexpected size: 2"),
         ({"signature_name": 5, "instances": ROWS}, "'signature_name' key must be a string value."),
-        ({"signature_name": "no", "instances": ROWS}, 'Serving signature name: "no" not found in signature def'),
+        (
+            {"signature_name": "no", "instances": ROWS},
+            'Serving signature name: "no" not found in signature def',
+        ),
         ({"instances": [{"z": [1, 2, 3]}]}, "keys must be equal to: x"),
         ({"inputs": {"z": ROWS}}, "Missing named input: x in 'inputs' object."),
     ],
@@ -221,7 +238,9 @@ def test_prometheus_page_counts_requests(rest: str) -> None:
     def count() -> float:
         text = httpx.get(f"{rest}/monitoring/prometheus/metrics", timeout=60).text
         lines = [x for x in text.splitlines() if x.startswith(":tensorflow:serving:request_count{")]
-        return sum(float(x.rpartition(" ")[2]) for x in lines if 'model_name="affine"' in x and 'status="OK"' in x)
+        return sum(
+            float(x.rpartition(" ")[2]) for x in lines if 'model_name="affine"' in x and 'status="OK"' in x
+        )
 
     before = count()
     for _ in range(3):

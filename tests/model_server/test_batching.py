@@ -89,7 +89,9 @@ def test_a_request_that_is_too_large_is_refused_or_cut(affine_path: Path) -> Non
     with pytest.raises(StatusError, match="Task size 9 is larger than maximum input batch size 8") as refused:
         batched(affine_path, BatchingParameters(max_batch_size=8), body)
     assert refused.value.code == Code.INVALID_ARGUMENT
-    cutting = BatchingParameters(max_batch_size=8, enable_large_batch_splitting=True, max_execution_batch_size=4)
+    cutting = BatchingParameters(
+        max_batch_size=8, enable_large_batch_splitting=True, max_execution_batch_size=4
+    )
     found, metrics = batched(affine_path, cutting, body)
     np.testing.assert_allclose(found["y"], rows(9) * 2 + 1, rtol=1e-6)
     assert metrics.total(RUN_COUNT) == 3
@@ -130,7 +132,9 @@ def test_variable_length_inputs_can_be_padded(affine_path: Path) -> None:
     )
 
     async def body(servable: Servable, scheduler: BatchScheduler) -> Any:
-        return await asyncio.gather(ask(servable, scheduler, rows(1, 1, 3)), ask(servable, scheduler, rows(1, 2, 5)))
+        return await asyncio.gather(
+            ask(servable, scheduler, rows(1, 1, 3)), ask(servable, scheduler, rows(1, 2, 5))
+        )
 
     (short, long), metrics = batched(affine_path, params, body)
     assert metrics.total(RUN_COUNT) == 1

@@ -38,7 +38,21 @@ METHODS = [
     (_MODEL + "GetModelStatus", get_model_status_pb2.GetModelStatusRequest),
     (_MODEL + "HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest),
 ]
-WORDS = ["rich", "serving_default", "two", "text", "classify", "regress", "total", "x", "a", "b", "inputs", "y", "", "é"]
+WORDS = [
+    "rich",
+    "serving_default",
+    "two",
+    "text",
+    "classify",
+    "regress",
+    "total",
+    "x",
+    "a",
+    "b",
+    "inputs",
+    "",
+    "é",
+]
 
 
 def scalar(field: Any, dice: random.Random) -> Any:
@@ -65,7 +79,9 @@ def fill(message: Any, dice: random.Random, depth: int = 0) -> Any:
             continue
         if field.message_type is None:
             if field.is_repeated:
-                getattr(message, field.name).extend(scalar(field, dice) for _ in range(dice.choice([0, 1, 3, 6])))
+                getattr(message, field.name).extend(
+                    scalar(field, dice) for _ in range(dice.choice([0, 1, 3, 6]))
+                )
             else:
                 setattr(message, field.name, scalar(field, dice))
         elif field.message_type.GetOptions().map_entry:
@@ -101,6 +117,14 @@ def mostly_right(request: Any, dice: random.Random) -> Any:
     return request
 
 
+def outcome(call: Any, body: bytes) -> tuple[str, str]:
+    try:
+        call(body, timeout=60)
+    except grpc.RpcError as error:
+        return error.code().name, error.details()
+    return "OK", ""
+
+
 def test_ten_thousand_random_requests_do_no_harm(rich_path: Path) -> None:
     dice = random.Random(20261120)
     allowed = {
@@ -115,7 +139,10 @@ def test_ten_thousand_random_requests_do_no_harm(rich_path: Path) -> None:
     seen: dict[str, int] = {}
     with (
         start(
-            models={"rich": rich_path.parent}, max_num_load_retries=0, xla_batch_sizes="1,4", timeout_seconds=300
+            models={"rich": rich_path.parent},
+            max_num_load_retries=0,
+            xla_batch_sizes="1,4",
+            timeout_seconds=300,
         ) as server,
         grpc.insecure_channel(server.endpoint) as channel,
         Client(server.endpoint) as client,
@@ -131,13 +158,9 @@ def test_ten_thousand_random_requests_do_no_harm(rich_path: Path) -> None:
                 if raw
                 else mostly_right(fill(kind(), dice), dice).SerializeToString()
             )
-            try:
-                calls[path](body, timeout=60)
-                code = "OK"
-            except grpc.RpcError as error:
-                code = error.code().name
-                # gRPC itself answers INTERNAL to bytes that are no message.
-                assert code in allowed or (raw and code == "INTERNAL"), (path, code, error.details(), body)
+            code, text = outcome(calls[path], body)
+            # gRPC itself answers INTERNAL to bytes that are no message.
+            assert code in allowed or (raw and code == "INTERNAL"), (path, code, text, body)
             seen[code] = seen.get(code, 0) + 1
             if path.endswith("HandleReloadConfigRequest") and code == "OK":
                 _put_back(client, rich_path)

@@ -117,7 +117,7 @@ def test_close_waits_for_the_run_in_flight(rich_path: Path) -> None:
 
 
 def test_no_saved_model_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(StatusError, match="should have a file called `saved_model.pb`") as refused:
+    with pytest.raises(StatusError, match=r"should have a file called `saved_model\.pb`") as refused:
         Servable("none", 1, tmp_path)
     assert refused.value.code == Code.NOT_FOUND
 

@@ -52,7 +52,9 @@ class _Copier:
         copy.CopyFrom(original)
         copy.signature.name = self._copies[name]
         if not xla_lstm.replace(copy, self._library):
-            raise CannotCompileError(f"function {name} holds a {xla_lstm.OPERATION} of another form than ours")
+            raise CannotCompileError(
+                f"function {name} holds a {xla_lstm.OPERATION} of another form than ours"
+            )
         for node in copy.node_def:
             if _LOWERING in node.attr:
                 del node.attr[_LOWERING]

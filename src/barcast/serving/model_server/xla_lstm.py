@@ -19,7 +19,9 @@ _NEEDED = ("x", "cs_prev", "h_prev", "w", "b")
 def can_replace(node: Any) -> bool:
     """Whether the loop below is equal to this node: float32, no peepholes, no clipping."""
     clip = node.attr["cell_clip"].f if "cell_clip" in node.attr else 3.0  # 3 is the operation's default
-    return bool(node.op == OPERATION and node.attr["T"].type == 1 and not node.attr["use_peephole"].b and clip <= 0)
+    return bool(
+        node.op == OPERATION and node.attr["T"].type == 1 and not node.attr["use_peephole"].b and clip <= 0
+    )
 
 
 @lru_cache(maxsize=8)
