@@ -139,3 +139,25 @@ def test_replay_with_emergency_stop_advises_nothing_more() -> None:
     assert any(sides[:50])
     assert not any(sides[50:])
     assert account.accounts["AAA"].quantity == 0.0
+
+
+def test_replay_with_a_later_start_knows_the_bars_before_it() -> None:
+    """The volatility filter needs 120 bars: with them in the past it can speak from the first bar on."""
+    bars = make_bars(["AAA"], count=260)
+    wild = bars.with_columns(
+        pl.when(pl.col("event_timestamp") > bars["event_timestamp"][199])
+        .then(pl.col("close") * (1 + 0.2 * (pl.int_range(pl.len()) % 2)))
+        .otherwise(pl.col("close"))
+        .alias("close")
+    )
+    start, rules = sorted(bars["event_timestamp"].unique())[219], set()
+    account = replay.run(
+        _account(["AAA"]),
+        wild,
+        _signals(bars),
+        CONFIG,
+        since=start,
+        seen=lambda at, advice: rules.update(r.rule for a in advice.values() for r in a.refusals),
+    )
+    assert account.curve[0][0] > start
+    assert "volatility" in rules

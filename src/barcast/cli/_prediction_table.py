@@ -26,7 +26,9 @@ def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
         table.add_row(*_cells(answer))
     console.print(table)
     for answer in answers:
-        if answer.fallback is not None:
+        if answer.status == "refused":
+            console.print(f"{answer.symbol}: {answer.reason}", markup=False)
+        elif answer.fallback is not None:
             reasons = "; ".join(answer.fallback.reasons)
             console.print(f"{answer.symbol}: answered by {answer.fallback.link} ({reasons})", markup=False)
         if answer.explanation is not None:

@@ -48,16 +48,14 @@ def run(
     start = account.last if account.last is not None else (since.replace(tzinfo=UTC) if since else None)
     with open_predictor(settings, workspace, endpoint) as predictor:
         signals = replay.model_signals(predictor, bars, after=start)
-    if start is not None and account.last is None:
-        import polars as pl
-
-        bars = bars.filter(pl.col("event_timestamp") > start)
 
     def stopped(now: PaperAccount) -> str:
         return state.save_account(workspace, now.view(), settings).emergency_reason
 
     # the stop's trigger is looked at on every bar, but only the last state is written
-    replay.run(account, bars, signals, settings, emergency_reason=_once(stopped, settings, workspace))
+    replay.run(
+        account, bars, signals, settings, since=start, emergency_reason=_once(stopped, settings, workspace)
+    )
     state.save_account(workspace, account.view(), settings)
     state.write_text(path_of(workspace), account.model_dump_json())
     _show(account, settings, json)

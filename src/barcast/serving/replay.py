@@ -80,14 +80,15 @@ def run(
     signals: Signals,
     config: Config,
     *,
+    since: datetime | None = None,
     emergency_reason: Callable[[PaperAccount], str] = lambda _: "",
     seen: Callable[[datetime, Mapping[str, Advice]], None] = lambda *_: None,
 ) -> PaperAccount:
     """Step the account through every bar that is newer than it.
 
     Args:
-        bars: bars frame, as traded; those before the account's last bar only feed volatility and
-        correlations.
+        bars: bars frame, as traded; those up to the account's last bar only feed volatility and correlations.
+        since: the same for a new account: it begins after this time.
         signals: by bar close.
         emergency_reason: asked at every bar; why everything is stopped, or an empty text.
         seen: told the advice of every bar.
@@ -95,12 +96,14 @@ def run(
     book = MarketBook(config.interval)
     frame = adjusted(bars).sort("event_timestamp", "symbol")
     raw = bars.sort("event_timestamp", "symbol")
-    past = raw if account.last is None else raw.filter(pl.col("event_timestamp") <= account.last)
-    if account.last is not None and past.height:
-        book.update(past)
-    fresh = frame if account.last is None else frame.filter(pl.col("event_timestamp") > account.last)
+    start = account.last or since
+    if start is not None:
+        past = raw.filter(pl.col("event_timestamp") <= start)
+        if past.height:
+            book.update(past)
+        frame = frame.filter(pl.col("event_timestamp") > start)
     matrix = _Correlations(book, config)
-    for part in fresh.partition_by("event_timestamp", maintain_order=True):
+    for part in frame.partition_by("event_timestamp", maintain_order=True):
         at: datetime = part["event_timestamp"][0]
         book.update(raw.filter(pl.col("event_timestamp") == at))
         paper_bars = {
