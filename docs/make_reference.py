@@ -13,8 +13,8 @@ from barcast.config import Config
 TARGET = Path(__file__).with_name("reference") / "configuration.md"
 HEAD = """# Configuration reference
 
-Every setting with its default. A configuration file holds only what differs; unknown keys are refused. Made from the schema by
-`make compile`.
+Every setting with its default. A configuration file holds only what differs; unknown keys are refused.
+Made from the schema by `make compile`.
 """
 
 

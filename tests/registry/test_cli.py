@@ -105,3 +105,19 @@ def test_unknown_symbol_and_day_are_clear_errors(run: Run, promoted: Callable[..
         run("history", "APL")
     with pytest.raises(BarcastError, match="is no date"):
         run("history", "AAPL", "--day", "yesterday")
+
+
+def test_approve_with_a_cluster_submits_the_promotion_and_promotes_nothing_here(
+    run: Run, registry: Registry, register: Callable[..., int], kit: SimpleNamespace
+) -> None:
+    import kfp_double
+
+    registry.set_challenger("AAPL", register("AAPL", kit.PROMOTE))
+    with kfp_double.serve() as server:
+        said = run("approve", "AAPL", "--by", "ana", "--reason", "clear gain", "--host", server.url)
+        (submitted,) = server.runs.values()
+    assert submitted.run_id in said
+    assert submitted.display_name.startswith("promotion-")
+    (row,) = registry.list()
+    assert row["champion"] is None
+    assert (row["challenger"], row["challenger_status"]) == (1, "approved")

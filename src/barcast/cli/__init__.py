@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ingest": ("ingest", "ingest", "Bring bars into the table."),
     "bars": ("ingest", "app", "What the table of bars holds; the live feed."),
     "features": ("features", "app", "List or compute features."),
+    "queue": ("queue", "app", "Training queue: request, list, work, dead, retry."),
+    "schedule": ("schedule", "app", "Recurring runs, here or on a cluster."),
     "train": ("train", "train", "Train one symbol's own model."),
     "tune": ("train", "tune", "Search hyper-parameters."),
     "experiment": ("train", "experiment_app", "Compare configurations and models."),

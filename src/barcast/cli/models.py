@@ -127,9 +127,31 @@ def approve(
     reason: ReasonOption,
     version: VersionOption = None,
     endpoint: EndpointOption = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", envvar="KFP_HOST", help="Promote on this Kubeflow Pipelines instead."),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="Kubernetes namespace of that run.")
+    ] = "kubeflow",
+    token: Annotated[
+        str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token for it.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Approve the waiting challenger and serve exactly what was evaluated."""
+    """Approve the waiting challenger and serve exactly what was evaluated.
+
+    On a cluster only the promotion pipeline may write served models: with --host the approval submits it.
+    """
+    if host:
+        from barcast.adapters import kubeflow
+        from barcast.operations.runs import new_run_id
+
+        number = _registry(config).approve(symbol, by=by, reason=reason, version=version)
+        arguments = {"config": current(config).model_dump_json(), "run_id": new_run_id("promotion")}
+        run_id = kubeflow.submit("promotion", arguments, host=host, namespace=namespace, token=token)
+        print(f"{symbol}: version {number} is approved by {by}; promotion runs as {run_id}.")
+        return
     with _opened(config, endpoint) as (registry, ask, place):
         number = registry.approve(symbol, by=by, reason=reason, version=version)
         registry.promote(symbol, number, ask=ask)

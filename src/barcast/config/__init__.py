@@ -23,6 +23,7 @@ from barcast.config.feast import FeastConfig
 from barcast.config.features import FeaturesConfig
 from barcast.config.model_server import ModelServer
 from barcast.config.models import LabelsConfig, ModelConfig, SplitsConfig, TrainingConfig
+from barcast.config.operations import OperationsConfig
 from barcast.config.registry import RegistryConfig
 from barcast.config.serving import GatewayConfig, ServingConfig
 from barcast.errors import ConfigError, did_you_mean
@@ -71,6 +72,7 @@ class Config(Section):
     model_server: ModelServer = ModelServer()
     gateway: GatewayConfig = GatewayConfig()
     decisions: DecisionsConfig = DecisionsConfig()
+    operations: OperationsConfig = OperationsConfig()
 
     @field_validator("interval")
     @classmethod
