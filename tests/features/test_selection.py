@@ -13,7 +13,7 @@ from barcast.features import select
 NAMES = ["signal", "copy", "nonlinear", "constant", *(f"noise_{k}" for k in range(12))]
 
 
-def rows(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def rows(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     x = random.normal(size=(n, len(NAMES)))
     x[:, 1] = x[:, 0] * 5 + 1e-4 * x[:, 1]
@@ -22,8 +22,8 @@ def rows(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), np.digitize(score, [-0.5, 0.5]).astype(np.int8)
 
 
-def folds(n: int = 4000) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(np.arange(0, end), np.arange(end + 20, end + 800)) for end in (1200, 2000, 2800)]
+def folds() -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(np.arange(0, end), np.arange(end + 20, end + 600)) for end in (1000, 1500, 2000)]
 
 
 def test_signal_stays_and_copy_noise_and_constant_go() -> None:

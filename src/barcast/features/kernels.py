@@ -137,14 +137,12 @@ def rank(x, row, t, w):
     """Share of the last w values below the newest, equal ones counted half: in (0, 1)."""
     v = x[row, t]
     eps = TINY * abs(v)
-    below = 0.0
+    below = equal = 0  # whole numbers without branches: the compiler compares eight at a time
     for i in range(t - w + 1, t + 1):
         d = x[row, i] - v
-        if d < -eps:
-            below += 1.0
-        elif d <= eps:
-            below += 0.5
-    return below / w
+        below += int(d < -eps)
+        equal += int(d <= eps)
+    return 0.5 * (below + equal) / w
 
 
 @njit

@@ -23,7 +23,7 @@ from barcast.features.kernels import (
     sum_squares,
     total,
 )
-from barcast.features.series import ANNUAL, ATR, GARCH, LC, VOL20, C, H, L, O, R
+from barcast.features.series import ANNUAL, ATR, DAYTIME, GARCH, HL2, LC, NIGHT, RS, VOL20, C, H, L, O, R
 from barcast.features.spec import Category
 from barcast.features.warmup import wilder_bars
 
@@ -106,34 +106,27 @@ def volatility_models(x, t, n, s, out):
     if n >= 11:
         out[1] = std(x, R, t, 10)
     if n >= 20:
-        pk = gk = rs = 0.0
+        pk, rs = total(x, HL2, t, 20), max(total(x, RS, t, 20), 0.0)
+        co = 0.0
         for i in range(t - 19, t + 1):
-            hl = math.log(x[H, i] / x[L, i])
-            co = math.log(x[C, i] / x[O, i])
-            ho = math.log(x[H, i] / x[O, i])
-            lo = math.log(x[L, i] / x[O, i])
-            pk += hl * hl
-            gk += 0.5 * hl * hl - (2.0 * math.log(2.0) - 1.0) * co * co
-            rs += ho * (ho - co) + lo * (lo - co)
+            co += x[DAYTIME, i] * x[DAYTIME, i]
+        gk = 0.5 * pk - (2.0 * math.log(2.0) - 1.0) * co
         out[5] = math.sqrt(pk / (80.0 * math.log(2.0)))
         out[6] = math.sqrt(max(gk, 0.0) / 20.0)
-        out[7] = math.sqrt(max(rs, 0.0) / 20.0)
+        out[7] = math.sqrt(rs / 20.0)
         if n >= 21:
             out[2] = x[VOL20, t]
-            mo = mc = 0.0
-            for i in range(t - 19, t + 1):
-                mo += math.log(x[O, i] / x[C, i - 1]) / 20.0
-                mc += math.log(x[C, i] / x[O, i]) / 20.0
+            mo, mc = mean(x, NIGHT, t, 20), mean(x, DAYTIME, t, 20)
             vo = vc = down = square = 0.0
             for i in range(t - 19, t + 1):
-                vo += (math.log(x[O, i] / x[C, i - 1]) - mo) ** 2
-                vc += (math.log(x[C, i] / x[O, i]) - mc) ** 2
+                vo += (x[NIGHT, i] - mo) ** 2
+                vc += (x[DAYTIME, i] - mc) ** 2
                 r = x[R, i]
                 square += r * r
                 if r < 0.0:
                     down += r * r
             k = 0.34 / (1.34 + 21.0 / 19.0)
-            out[8] = math.sqrt(vo / 19.0 + k * vc / 19.0 + (1.0 - k) * max(rs, 0.0) / 20.0)
+            out[8] = math.sqrt(vo / 19.0 + k * vc / 19.0 + (1.0 - k) * rs / 20.0)
             out[9] = down / square if square > 1e-24 else 0.5
     if n >= 51:
         sd = std(x, R, t, 50)

@@ -175,21 +175,23 @@ def _importances(
     """(folds, columns) rise of the log loss on the scored rows when a column is shuffled."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import log_loss
+    from threadpoolctl import threadpool_limits
 
     out = np.zeros((len(folds), len(columns)))
-    for f, (fit, score) in enumerate(folds):
-        fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), sample_rows)).astype(np.int64)]
-        score = score[np.linspace(0, len(score) - 1, min(len(score), sample_rows // 4)).astype(np.int64)]
-        model = HistGradientBoostingClassifier(
-            max_iter=60, max_leaf_nodes=15, learning_rate=0.1, random_state=0
-        )
-        model.fit(x[fit][:, columns], y[fit])
-        table = x[score][:, columns]
-        known = np.isin(y[score], model.classes_)
-        table, truth = table[known], y[score][known]
-        base = log_loss(truth, model.predict_proba(table), labels=model.classes_)
-        for k in range(len(columns)):
-            shuffled = table.copy()
-            shuffled[:, k] = random.permutation(shuffled[:, k])
-            out[f, k] = log_loss(truth, model.predict_proba(shuffled), labels=model.classes_) - base
+    with threadpool_limits(1, user_api="openmp"):  # many small predictions: threads would wait more than work
+        for f, (fit, score) in enumerate(folds):
+            fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), sample_rows)).astype(np.int64)]
+            score = score[np.linspace(0, len(score) - 1, min(len(score), sample_rows // 4)).astype(np.int64)]
+            model = HistGradientBoostingClassifier(
+                max_iter=60, max_leaf_nodes=15, learning_rate=0.1, random_state=0
+            )
+            model.fit(x[fit][:, columns], y[fit])
+            table = x[score][:, columns]
+            known = np.isin(y[score], model.classes_)
+            table, truth = table[known], y[score][known]
+            base = log_loss(truth, model.predict_proba(table), labels=model.classes_)
+            for k in range(len(columns)):
+                shuffled = table.copy()
+                shuffled[:, k] = random.permutation(shuffled[:, k])
+                out[f, k] = log_loss(truth, model.predict_proba(shuffled), labels=model.classes_) - base
     return out

@@ -33,7 +33,13 @@ LC, R, TR, TP, PV, MFV = (
 ATR, EMA20, EMA50, VOL20, RVOL, RSI = 17, 18, 19, 20, 21, 22  # lines that several groups read windows of
 M5, M20, M60 = 23, 24, 25  # log returns over 5, 20 and 60 bars
 AO, GARCH = 26, 27  # written by `oscillators` and `volatility_models`
-NUM_SERIES = 28
+HL2, RS, NIGHT, DAYTIME = (
+    28,
+    29,
+    30,
+    31,
+)  # squared log range, Rogers-Satchell term, log open by last close, log close by open
+NUM_SERIES = 32
 
 # what other symbols may see of a symbol, in the order of `cross_symbol`'s fields
 SHARED = (LC, R, M5, M20, M60, VOL20, RVOL, RSI)
@@ -43,7 +49,12 @@ BASE_STATE = 16
 
 def base(x, t, n, s, out):
     """Fill the derived rows of column t; NaN where a line has not begun."""
-    h, l, c, v = x[H, t], x[L, t], x[C, t], x[V, t]  # noqa: E741
+    o, h, l, c, v = x[O, t], x[H, t], x[L, t], x[C, t], x[V, t]  # noqa: E741
+    low, high, body = log(l / o), log(h / o), log(c / o)
+    x[HL2, t] = (high - low) ** 2
+    x[RS, t] = high * (high - body) + low * (low - body)
+    x[DAYTIME, t] = body
+    x[NIGHT, t] = log(o / x[C, t - 1]) if n > 1 else float("nan")
     x[LC, t] = log(c)
     tp = (h + l + c) / 3.0
     x[TP, t] = tp
