@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
 from barcast import clock
 from barcast.errors import RefusedError, ServingError
-from barcast.serving.market import micros, moment
+from barcast.serving.log_rows import TYPES, TradeReport, identity, row_of
+from barcast.serving.market import micros
 from barcast.serving.types import Prediction
 
 _SCHEMA = """
@@ -41,39 +41,6 @@ CREATE TABLE IF NOT EXISTS trades (
   digest TEXT NOT NULL, report TEXT NOT NULL, net_return REAL NOT NULL, reward REAL, parts TEXT,
   learned INTEGER NOT NULL DEFAULT 0);
 """
-
-
-class TradeReport(BaseModel):
-    """A finished trade, as reported from outside.
-
-    Prices as traded; times aware UTC; `fees_bps` is the whole round trip's cost in basis points of the
-    entry value.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    trade_id: str = Field(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")
-    symbol: str = Field(min_length=1, max_length=64)
-    action: str = Field(pattern="^(BUY|SELL)$", description="Side of the entry.")
-    entry_price: float = Field(gt=0, allow_inf_nan=False)
-    exit_price: float = Field(gt=0, allow_inf_nan=False)
-    opened_at: datetime
-    closed_at: datetime
-    size: float = Field(default=1.0, ge=0, le=10, allow_inf_nan=False, description="Share of equity.")
-    fees_bps: float = Field(default=0.0, ge=0, le=10_000, allow_inf_nan=False)
-    confidence: float | None = Field(
-        default=None, ge=0, le=1, description="Side confidence at entry; from the log if left out."
-    )
-    prediction_id: str | None = Field(
-        default=None, max_length=64, description="The answer it followed, if any."
-    )
-    stopped_early: bool = Field(default=False, description="Closed before its horizon.")
-
-    @property
-    def net_return(self) -> float:
-        """Simple return of the entry value after costs."""
-        side = 1.0 if self.action == "BUY" else -1.0
-        return side * (self.exit_price / self.entry_price - 1.0) - self.fees_bps / 1e4
 
 
 class PredictionLog:
@@ -109,9 +76,9 @@ class PredictionLog:
             if answer.status == "refused" or answer.feature_timestamp is None:
                 named.append(answer)
                 continue
-            answer = answer.model_copy(update={"prediction_id": _identity(answer, arm)})
+            answer = answer.model_copy(update={"prediction_id": identity(answer, arm)})
             named.append(answer)
-            rows.append(_row(answer, arm))
+            rows.append(row_of(answer, arm))
         if rows:
             names = list(rows[0])
             marks = ", ".join(f":{n}" for n in names)
@@ -294,7 +261,7 @@ class PredictionLog:
             rows = cursor.fetchall()
         names = [d[0] for d in cursor.description]
         return pl.DataFrame(
-            [tuple(row) for row in rows], schema={n: _TYPES.get(n, pl.String()) for n in names}, orient="row"
+            [tuple(row) for row in rows], schema={n: TYPES.get(n, pl.String()) for n in names}, orient="row"
         )
 
     @contextmanager
@@ -314,70 +281,6 @@ class PredictionLog:
                     self._connection.execute("PRAGMA synchronous=NORMAL")
 
 
-_INTEGERS = (
-    "feature_us",
-    "answered_us",
-    "version",
-    "risk_level",
-    "outcome_us",
-    "flushed",
-    "received_us",
-    "learned",
-)
-_FLOATS = (
-    "p_sell", "p_hold", "p_buy", "confidence", "side_confidence", "uncertainty", "expected_return",
-    "expected_volatility", "price", "advised_size", "forward_log_return", "net_return", "reward",
-)  # fmt: skip
-_TYPES: dict[str, pl.DataType] = {
-    **{n: pl.Int64() for n in _INTEGERS},
-    **{n: pl.Float64() for n in _FLOATS},
-}
-
-
-def _identity(answer: Prediction, arm: str | None) -> str:
-    assert answer.feature_timestamp is not None
-    parts = (
-        answer.symbol, answer.feature_timestamp.isoformat(), str(answer.model), str(answer.model_version),
-        str(answer.model_kind), str(answer.input_hash), arm or answer.variant or "champion",
-    )  # fmt: skip
-    return hashlib.blake2b("|".join(parts).encode(), digest_size=12).hexdigest()
-
-
-def _row(answer: Prediction, arm: str | None) -> dict[str, Any]:
-    p, sure, advice = answer.probabilities, answer.confidence_detail, answer.decision
-    assert p is not None
-    assert sure is not None
-    assert answer.feature_timestamp is not None
-    return {
-        "prediction_id": answer.prediction_id,
-        "symbol": answer.symbol,
-        "feature_us": micros(answer.feature_timestamp),
-        "answered_us": micros(answer.answered_at),
-        "model": answer.model,
-        "version": answer.model_version,
-        "kind": answer.model_kind,
-        "arm": arm or answer.variant or "champion",
-        "link": answer.fallback.link if answer.fallback else "",
-        "input_hash": answer.input_hash,
-        "p_sell": p.SELL,
-        "p_hold": p.HOLD,
-        "p_buy": p.BUY,
-        "confidence": answer.confidence,
-        "side_confidence": sure.side,
-        "uncertainty": sure.uncertainty,
-        "expected_return": answer.expected_return,
-        "expected_volatility": answer.expected_volatility,
-        "price": answer.price,
-        "regime": answer.regime,
-        "volatility_regime": answer.volatility_regime,
-        "risk_level": answer.risk_level,
-        "advised": advice.action if advice else None,
-        "advised_size": advice.size if advice else None,
-        "band": advice.confidence_band if advice else None,
-        "refusals": ",".join(r.rule for r in advice.refusals) if advice else "",
-    }
-
-
 def with_times(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame of the log with `feature_us`, `answered_us`, `outcome_us` as UTC times."""
     found = [n for n in ("feature_us", "answered_us", "outcome_us", "received_us") if n in frame.columns]
@@ -389,4 +292,4 @@ def with_times(frame: pl.DataFrame) -> pl.DataFrame:
     ).drop(found)
 
 
-__all__ = ["PredictionLog", "TradeReport", "moment", "with_times"]
+__all__ = ["PredictionLog", "TradeReport", "with_times"]

@@ -7,7 +7,7 @@ Safe to use from several threads; `predict_async` does the same without blocking
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -30,6 +30,7 @@ from barcast.serving.client import ModelClient
 from barcast.serving.live import LiveReader
 from barcast.serving.market import MarketBook
 from barcast.serving.metrics import Metrics
+from barcast.serving.stores import FeastWindows, empty_account, open_book, rules_may_answer
 from barcast.serving.types import Prediction
 from barcast.serving.windows import OnlineStore, WindowReader
 from barcast.workspace import Workspace
@@ -85,9 +86,9 @@ class Predictor:
             retry_base_seconds=serving.retry_base_seconds,
             breaker=Breaker(serving.breaker_failures, serving.breaker_open_seconds),
         )
-        self.book = book or _open_book(workspace, config)
+        self.book = book or open_book(workspace, config)
         self.live = LiveReader(workspace.models, config.workspace)
-        source = store or _FeastWindows(workspace, config)
+        source = store or FeastWindows(workspace, config)
         self.windows = WindowReader(
             source,
             self.book,
@@ -150,7 +151,7 @@ class Predictor:
             wanted = self._wanted(symbols)
             situations, refusals = self._situations(wanted)
             market = self.market(tuple(situations))
-            use = account or _empty_account(self.config)
+            use = account or empty_account(self.config)
             answers: dict[str, Prediction] = {s: refused(s, reason) for s, reason in refusals.items()}
             signals = {s: signal_of(one, self.config) for s, one in situations.items()}
             advice = decide_together(list(signals.values()), use, market, self.config.decisions)
@@ -266,7 +267,7 @@ class Predictor:
         windows = self.windows.read(wanted)
         # What is wrong with the input itself is refused; what is only missing or late may still be answered
         # by a rule.
-        refusals = {s: w for s, w in windows.items() if isinstance(w, str) and not _rules_may_answer(w)}
+        refusals = {s: w for s, w in windows.items() if isinstance(w, str) and not rules_may_answer(w)}
         raws = self.chain.answer({s: w for s, w in windows.items() if s not in refusals})
         situations: dict[str, Situation] = {}
         for symbol, raw in raws.items():
@@ -339,36 +340,6 @@ class Predictor:
             _log.warning("prediction log failed", error=f"{type(error).__name__}: {error}"[:300])
             self.metrics.count("log_failure", {"error": type(error).__name__})
             return answers
-
-
-def _rules_may_answer(reason: str) -> bool:
-    return reason.startswith(("online store:", "stale features: of"))
-
-
-def _empty_account(config: Config) -> Account:
-    equity = config.decisions.starting_equity
-    return Account(equity=equity, peak_equity=equity)
-
-
-class _FeastWindows:
-    """Feast's windows, the missing left out and the stale marked: this room says per symbol what that
-    means."""
-
-    def __init__(self, workspace: Workspace, config: Config) -> None:
-        from barcast.adapters.feast import FeatureStore
-
-        self._store = FeatureStore(workspace, config)
-        self.names = tuple(self._store.names)
-
-    def online(self, symbols: Sequence[str]) -> Mapping[str, Any]:
-        """As `OnlineStore.online`."""
-        return self._store.online(symbols, strict=False)
-
-
-def _open_book(workspace: Workspace, config: Config) -> MarketBook:
-    from barcast.bars.ingest import open_store
-
-    return MarketBook(config.interval, open_store(config, workspace))
 
 
 def open_predictor(
