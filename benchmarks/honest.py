@@ -3,7 +3,7 @@
 Network, ensemble, linear and LightGBM on the same rows and classes; MCC, rank IC, ECE, net Sharpe at 0, 2, 5 and
 10 bps a side. Intervals come from resampling whole days of all symbols together. Decisions are `horizon` bars apart,
 so that their outcomes do not overlap. Needs the shared crypto bars; usage:
-`python benchmarks/honest.py [--bars 20000] [--horizon 12] [--folds 2] [--features 60]`.
+`python benchmarks/honest.py [--bars 12000] [--horizon 12] [--folds 2] [--features 60]`.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def net_sharpe(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bars", type=int, default=20_000, help="Last bars of each symbol.")
+    parser.add_argument("--bars", type=int, default=12_000, help="Last bars of each symbol.")
     parser.add_argument("--horizon", type=int, default=12)
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--features", type=int, default=60)
