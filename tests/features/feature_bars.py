@@ -68,6 +68,7 @@ def differences(a: pl.DataFrame, b: pl.DataFrame) -> list[str]:
     assert a.columns == b.columns
     assert a["symbol"].equals(b["symbol"])
     assert a["event_timestamp"].equals(b["event_timestamp"])
+    assert a["created_timestamp"].equals(b["created_timestamp"])
     out = []
     for name in a.columns[3:]:
         p, q = a[name].to_numpy(), b[name].to_numpy()

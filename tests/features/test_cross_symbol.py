@@ -11,7 +11,7 @@ from feature_bars import START, make_bars
 
 from barcast.bars.calendar import Calendar
 from barcast.config.features import FeaturesConfig
-from barcast.features import StreamEngine, catalogue, compute
+from barcast.features import StreamEngine, catalogue, compute, correlations
 
 ALWAYS = Calendar.of("24/7")
 CONFIG = FeaturesConfig(correlation_lookback_hours=48, correlation_threshold=0.5)
@@ -68,6 +68,9 @@ def test_correlations_equal_a_slow_reference(frame: pl.DataFrame, computed: pl.D
     engine.warm(frame)
     names, matrix = engine.correlations()
     assert names == symbols
+    again, same = correlations(frame, interval="5m", calendar=ALWAYS, config=CONFIG)
+    assert again == names
+    np.testing.assert_array_equal(same, matrix)
     np.testing.assert_allclose(matrix, expected, atol=1e-9)
 
 

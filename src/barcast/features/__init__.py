@@ -6,7 +6,7 @@ out, null until their look-back is filled. A category module describes and compu
 
 from __future__ import annotations
 
-from barcast.features.batch import compute
+from barcast.features.batch import compute, correlations
 from barcast.features.plan import catalogue, feature_names, require, warmup_bars
 from barcast.features.selection import Selection, select
 from barcast.features.spec import WARMUP_BUDGET_BARS, FeatureSpec
@@ -19,6 +19,7 @@ __all__ = [
     "StreamEngine",
     "catalogue",
     "compute",
+    "correlations",
     "feature_names",
     "require",
     "select",

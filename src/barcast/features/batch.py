@@ -35,7 +35,8 @@ def compute(
 
     Returns:
         symbol, event_timestamp, created_timestamp and one Float32 column per feature, sorted by symbol and time. Null
-        until the look-back is filled; never NaN or infinite.
+        until the look-back is filled; never NaN or infinite. `created_timestamp` is when the last of the bars that the
+        row rests on was known: the symbol's own up to it, and the others' of its close time that met the deadline.
 
     Raises:
         DataError: a value is missing, not finite or not positive, or two bars share symbol and time.
@@ -43,8 +44,28 @@ def compute(
     p = plan(interval, config)
     bars = check(adjusted_bars)
     times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
-    values = Memory(p, calendar).run(bars, times)
-    return frame(bars, p, values)
+    values, known = Memory(p, calendar).run(bars, times)
+    return frame(bars, p, values, known)
+
+
+def correlations(
+    adjusted_bars: pl.DataFrame, *, interval: str, calendar: Any, config: FeaturesConfig | None = None
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """The correlation matrix that the cross-symbol features of the table's last bars use.
+
+    Args:
+        adjusted_bars, interval, calendar, config: as for `compute`.
+
+    Returns:
+        Symbols in alphabetical order; (S, S) correlations at the last refresh, NaN where too few returns are common.
+    """
+    settings = (config or FeaturesConfig()).model_copy(
+        update={"categories": ("cross_symbol",), "user_features": None}
+    )
+    bars = check(adjusted_bars)
+    memory = Memory(plan(interval, settings), calendar)
+    memory.run(bars, bars["event_timestamp"].dt.timestamp("us").to_numpy())
+    return memory.cross.correlations()
 
 
 def check(bars: pl.DataFrame) -> pl.DataFrame:
@@ -94,9 +115,13 @@ def check_few(bars: pl.DataFrame) -> pl.DataFrame:
     return bars if good.all() else check(bars)
 
 
-def frame(bars: pl.DataFrame, p: Plan, values: npt.NDArray[np.float32]) -> pl.DataFrame:
+def frame(
+    bars: pl.DataFrame, p: Plan, values: npt.NDArray[np.float32], known: npt.NDArray[np.int64]
+) -> pl.DataFrame:
     """Keys and values (F + 1, rows) as a features frame; NaN becomes null."""
-    names, keys = p.names, bars.select(KEYS)
+    names = p.names
+    created = pl.Series("created_timestamp", known).cast(pl.Datetime("us", "UTC"))
+    keys = pl.DataFrame([bars["symbol"], bars["event_timestamp"], created])
     if 0 < bars.height <= 1024:  # one series cut into columns: ten times quicker than a series per column
         flat = pl.Series("", np.ascontiguousarray(values[: len(names)].T).ravel(), nan_to_null=True)
         wide = flat.reshape((bars.height, len(names))).arr.to_struct(list(names)).struct.unnest()

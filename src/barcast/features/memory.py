@@ -34,6 +34,7 @@ class Memory:
     Attributes:
         x: (S, series, CAPACITY) the last bars' series; at: (S,) column of the newest; seen: (S,) bars so far.
         state: (S, n) the kernels' state. newest: (S,) close time in us of the newest bar.
+        known: (S,) us, when all that the newest row rests on was known.
         basis: (S, 2) what incoming prices and volumes are multiplied by, so that a split leaves history as it is.
         cross: the cross-symbol state; its slots are the same.
     """
@@ -63,23 +64,30 @@ class Memory:
         self.arrays = grown
         self.cross.add(new)
 
-    def run(self, bars: pl.DataFrame, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def run(
+        self, bars: pl.DataFrame, times: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Run checked bars (sorted by symbol and time, later than all before) through the kernels.
 
         Returns:
-            (F + 1, rows) float32; NaN where not known; the last row belongs to nobody.
+            (F + 1, rows) float32, NaN where not known, the last row belonging to nobody; and (rows,) when each row was
+            known, in us: when the last of the bars it rests on was, the others' prompt bars included.
         """
         p = self.plan
         num = bars.height
         values = np.empty((len(p.specs) + 1, num), dtype=np.float32)
+        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
         if num == 0:
-            return values
+            return values, created
         data = [bars[name].to_numpy() for name in VALUES]
         names = bars["symbol"]
         edges = np.append(np.flatnonzero((names != names.shift()).fill_null(True).to_numpy()), num)
         present = [names[int(k)] for k in edges[:-1]]
         self.add(present)
         crossing = len(p.cross_columns) > 0
+        late = late_bars(times, created, p)
+        moment = known_at(times, created, late) if crossing else created
+        known = np.empty(num, dtype=np.int64)
         fields = np.empty((num, len(SHARED))) if crossing else None
         seen = np.empty(num, dtype=np.int64)
         slots = np.empty(num, dtype=np.int64)
@@ -87,6 +95,8 @@ class Memory:
         def one(k: int) -> None:
             a, b, slot = int(edges[k]), int(edges[k + 1]), self.slot[present[k]]
             slots[a:b] = slot
+            known[a:b] = np.maximum(np.maximum.accumulate(moment[a:b]), self.arrays["known"][slot])
+            self.arrays["known"][slot] = known[b - 1]
             seen[a:b] = self._one(slot, data, times, a, b, values, fields)
             if len(p.clock_columns):
                 values[p.clock_columns, a:b] = self.clock.columns(times[a:b])
@@ -94,8 +104,8 @@ class Memory:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(one, range(len(present))))
         if fields is not None:
-            self._cross(bars, times, slots, seen, fields, values)
-        return values
+            self._cross(times, created, late, slots, seen, fields, values)
+        return values, known
 
     def _one(
         self, slot: int, data: list[npt.NDArray[np.float64]], times: npt.NDArray[np.int64], a: int, b: int,
@@ -133,12 +143,11 @@ class Memory:
         return np.arange(before + 1, before + 1 + b - a)
 
     def _cross(
-        self, bars: pl.DataFrame, times: npt.NDArray[np.int64], slots: npt.NDArray[np.int64],
-        seen: npt.NDArray[np.int64], fields: npt.NDArray[np.float64], values: npt.NDArray[np.float32],
+        self, times: npt.NDArray[np.int64], created: npt.NDArray[np.int64], late: npt.NDArray[np.bool_],
+        slots: npt.NDArray[np.int64], seen: npt.NDArray[np.int64], fields: npt.NDArray[np.float64],
+        values: npt.NDArray[np.float32],
     ) -> None:  # fmt: skip
         p, c = self.plan, self.cross
-        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
-        late = late_bars(times, created, p)
         rank = np.empty(len(c.symbols), dtype=np.int64)
         rank[c.order] = np.arange(len(c.order))
         rows = np.lexsort((rank[slots], np.where(late, created, 0), late, times))
@@ -190,12 +199,24 @@ def late_bars(times: npt.NDArray[np.int64], created: npt.NDArray[np.int64], p: P
     return out
 
 
+def known_at(
+    times: npt.NDArray[np.int64], created: npt.NDArray[np.int64], late: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """When the bars that each bar's row rests on were known: its own and the prompt ones of the same close time."""
+    moments, which = np.unique(times, return_inverse=True)
+    prompt = np.full(len(moments), np.iinfo(np.int64).min)
+    np.maximum.at(prompt, which[~late], created[~late])
+    out: npt.NDArray[np.int64] = np.maximum(prompt[which], created)
+    return out
+
+
 def _arrays(num: int, state: int) -> dict[str, npt.NDArray[Any]]:
     return {
         "x": np.full((num, NUM_SERIES, CAPACITY), np.nan),
         "at": np.full(num, -1, dtype=np.int64),
         "seen": np.zeros(num, dtype=np.int64),
         "newest": np.full(num, np.iinfo(np.int64).min // 2),
+        "known": np.full(num, np.iinfo(np.int64).min // 2),
         "state": np.zeros((num, state)),
         "basis": np.ones((num, 2)),
     }

@@ -100,10 +100,9 @@ def _plan(interval: str, config: FeaturesConfig, user: tuple[UserFeature, ...]) 
     by_category: dict[str, list[FeatureSpec]] = {name: [] for name in config.categories}
     for category in _CATEGORIES:
         for group in category.groups:
-            if group.intervals in ("all", kind):
+            if group.intervals in ("all", kind) and category.name in wanted:
                 groups.append(group)
-                if category.name in wanted:
-                    by_category[category.name] += group.specs
+                by_category[category.name] += group.specs
     clock = clock_specs(kind == "intraday") if "temporal" in wanted else ()
     if clock:
         by_category["temporal"] = [*clock, *by_category["temporal"]]

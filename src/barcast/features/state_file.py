@@ -31,7 +31,7 @@ def fingerprint(p: Plan) -> str:
     return digest.hexdigest()
 
 
-def write(path: Path, memory: Memory, calendar: str, last_us: int, first_created: int) -> None:
+def write(path: Path, memory: Memory, calendar: str, last_us: int, prompt_known: int) -> None:
     """Write the memory to `path`: to a temporary name first, then by rename."""
     meta = {
         "fingerprint": fingerprint(memory.plan),
@@ -40,7 +40,7 @@ def write(path: Path, memory: Memory, calendar: str, last_us: int, first_created
         "features": len(memory.plan.specs),
         "symbols": memory.symbols,
         "last_us": last_us,
-        "first_created": first_created,
+        "prompt_known": prompt_known,
     }
     arrays: dict[str, Any] = {f"m_{k}": v for k, v in memory.arrays.items()}
     arrays |= {f"c_{k}": v for k, v in memory.cross.arrays.items()}
@@ -56,7 +56,7 @@ def write(path: Path, memory: Memory, calendar: str, last_us: int, first_created
 
 
 def read(path: Path, p: Plan, calendar: Any) -> tuple[Memory, int, int]:
-    """The memory in `path`, with the newest close time and its first created time.
+    """The memory in `path`, with the newest close time and when its prompt bars were known.
 
     Raises:
         DataError: missing, damaged, or of another interval, calendar or set of features.
@@ -92,4 +92,4 @@ def read(path: Path, p: Plan, calendar: Any) -> tuple[Memory, int, int]:
             if found.shape != array.shape or found.dtype != array.dtype:
                 raise DataError(f"The stream state {path} does not fit: {name} is {found.shape}.", hint=again)
             owner[name] = found
-    return memory, int(meta["last_us"]), int(meta["first_created"])
+    return memory, int(meta["last_us"]), int(meta["prompt_known"])

@@ -20,7 +20,7 @@ from barcast.errors import DataError
 from barcast.features import state_file
 from barcast.features.batch import check, check_few, frame
 from barcast.features.drive import drive_many
-from barcast.features.memory import CAPACITY, VALUES, Memory, fill, late_bars
+from barcast.features.memory import CAPACITY, VALUES, Memory, fill, known_at, late_bars
 from barcast.features.plan import WINDOW_BARS, Plan, plan
 from barcast.features.series import SHARED
 from barcast.features.user import user_values
@@ -41,8 +41,7 @@ class StreamEngine:
         self.memory = Memory(self.plan, calendar)
         self._step_us = intervals.seconds(interval) * 1_000_000
         self._last_us = np.iinfo(np.int64).min // 2
-        self._first_created = 0
-        self._grid: int | None = None
+        self._prompt_known = 0
         self._log: list[pl.DataFrame] = []
         self._checkpoints: list[tuple[int, Any]] = []
 
@@ -63,18 +62,18 @@ class StreamEngine:
         """
         bars = check(adjusted_bars)
         if bars.height == 0:
-            return frame(bars, self.plan, np.empty((len(self.plan.specs) + 1, 0), dtype=np.float32))
+            return frame(bars, self.plan, *self.memory.run(bars, np.zeros(0, dtype=np.int64)))
         times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
         self._on_grid(times)
         if times.min() <= self._last_us:
             raise self._too_old(int(times.min()))
-        values = self.memory.run(bars, times)
-        newest = int(times.max())
-        self._last_us = newest
+        values, known = self.memory.run(bars, times)
+        self._last_us = int(times.max())
         created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
-        self._first_created = int(created[times == newest].min())
+        newest = times == self._last_us
+        self._prompt_known = int(created[newest & ~late_bars(times, created, self.plan)].max())
         self._log, self._checkpoints = [], []
-        return frame(bars, self.plan, values)
+        return frame(bars, self.plan, values, known)
 
     def update(self, adjusted_bars: pl.DataFrame) -> pl.DataFrame:
         """Take the bars of one close time and return their rows.
@@ -111,7 +110,7 @@ class StreamEngine:
             return self._replay(bars, now)
         if self.plan.config.late_bars == "replay":
             self._remember(bars)
-        return frame(bars, self.plan, self._take(bars, times))
+        return frame(bars, self.plan, *self._take(bars, times))
 
     def rescale(self, symbol: str, price_ratio: float, volume_ratio: float) -> None:
         """A split: from now on bars of `symbol` come with the whole history's prices multiplied by `price_ratio`.
@@ -139,7 +138,7 @@ class StreamEngine:
 
     def save(self, path: str | Path) -> None:
         """Write the state to a file, whole or not at all."""
-        state_file.write(Path(path), self.memory, self.calendar.name, self._last_us, self._first_created)
+        state_file.write(Path(path), self.memory, self.calendar.name, self._last_us, self._prompt_known)
 
     def load(self, path: str | Path) -> None:
         """Take the state from a file that `save` wrote for the same interval, calendar and features.
@@ -147,12 +146,12 @@ class StreamEngine:
         Raises:
             DataError: damaged, or of other features. The present state is kept.
         """
-        self.memory, self._last_us, self._first_created = state_file.read(
-            Path(path), self.plan, self.calendar
-        )
+        self.memory, self._last_us, self._prompt_known = state_file.read(Path(path), self.plan, self.calendar)
         self._log, self._checkpoints = [], []
 
-    def _take(self, bars: pl.DataFrame, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def _take(
+        self, bars: pl.DataFrame, times: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Run checked bars of one new close time (or late ones of the present one)."""
         p, memory = self.plan, self.memory
         now = int(times[0])
@@ -185,39 +184,42 @@ class StreamEngine:
         m["newest"][slots] = now
         if clock is not None:
             values[p.clock_columns] = clock
-        if len(p.cross_columns):
-            self._cross(bars, now, slots, values)
+        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
+        moment = self._cross(now, created, slots, values) if len(p.cross_columns) else created
         user_values(p, memory, slots, values)
+        m["known"][slots] = np.maximum(m["known"][slots], moment)
         self._last_us = now
-        return values
+        return values, m["known"][slots]
 
     def _cross(
-        self, bars: pl.DataFrame, now: int, slots: npt.NDArray[np.int64], values: npt.NDArray[np.float32]
-    ) -> None:
+        self,
+        now: int,
+        created: npt.NDArray[np.int64],
+        slots: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.int64]:
+        """The cross-symbol features of one moment; returns when each row's bars of this close time were known."""
         p, memory = self.plan, self.memory
         m = memory.arrays
-        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
-        first = int(created.min())
-        again = now == self._last_us
-        if again:
-            first = min(first, self._first_created)
-        self._first_created = first
-        late = (
-            late_bars(np.full(len(slots), now), created, p) if not again else np.ones(len(slots), dtype=bool)
-        )
+        if now == self._last_us:  # the others' rows are given: these came late
+            late = np.ones(len(slots), dtype=bool)
+            moment = np.maximum(created, self._prompt_known)
+        else:
+            late = late_bars(np.full(len(slots), now), created, p)
+            moment = known_at(np.full(len(slots), now), created, late)
+            self._prompt_known = int(created[~late].max())
         fields = np.ascontiguousarray(m["x"][slots[:, None], np.array(SHARED), m["at"][slots][:, None]])
         rank = np.empty(len(memory.symbols), dtype=np.int64)
         rank[memory.cross.order] = np.arange(len(rank))
         order = np.lexsort((rank[slots], np.where(late, created, 0), late))
-        prompt = order[~late[order]]
-        for rows in [prompt, *([k] for k in order[late[order]])]:
-            if len(rows):
-                index = np.asarray(rows, dtype=np.int64)
+        batches = [order[~late[order]], *(order[k : k + 1] for k in np.flatnonzero(late[order]))]
+        for index in batches:
+            if len(index):
                 memory.cross.event(
                     now, slots[index], fields[index], p.cross_columns, p.cross_lookback,
-                    m["seen"][slots[index]], values,
-                    index, bool(late[index[0]]),
+                    m["seen"][slots[index]], values, index, bool(late[index[0]]),
                 )  # fmt: skip
+        return moment
 
     def _on_grid(self, times: npt.NDArray[np.int64]) -> None:
         """Intraday bars close a whole number of intervals apart, or where their session ends."""
@@ -255,12 +257,12 @@ class StreamEngine:
         m = self.memory
         return (
             list(m.symbols), {k: v.copy() for k, v in m.arrays.items()}, list(m.cross.symbols),
-            {k: v.copy() for k, v in m.cross.arrays.items()}, m.cross.order.copy(), self._last_us, self._first_created,
+            {k: v.copy() for k, v in m.cross.arrays.items()}, m.cross.order.copy(), self._last_us, self._prompt_known,
         )  # fmt: skip
 
     def _restore(self, snap: tuple[Any, ...]) -> None:
         m = self.memory
-        symbols, arrays, names, cross, order, self._last_us, self._first_created = copy.deepcopy(snap)
+        symbols, arrays, names, cross, order, self._last_us, self._prompt_known = copy.deepcopy(snap)
         m.symbols, m.arrays = symbols, arrays
         m.slot = {name: k for k, name in enumerate(symbols)}
         m.cross.symbols, m.cross.arrays, m.cross.order = names, cross, order
@@ -283,10 +285,10 @@ class StreamEngine:
             for part in bars.partition_by("event_timestamp", maintain_order=True):
                 part = part.sort("symbol")
                 times = part["event_timestamp"].dt.timestamp("us").to_numpy()
-                values = self._take(part, times)
+                values, known = self._take(part, times)
                 self._log.append(part)
                 if times[0] >= now:
-                    out.append(frame(part, self.plan, values))
+                    out.append(frame(part, self.plan, values, known))
         except Exception:
             self._restore(present)
             self._log, self._checkpoints = kept_log, kept_points
