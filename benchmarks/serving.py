@@ -13,6 +13,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -181,8 +182,12 @@ def peer(path: Path) -> Iterator[int]:
             time.sleep(0.5)
         yield port
     finally:
-        process.terminate()
-        process.wait(30)
+        # LitServe's workers outlive their parent: end the whole session that was started here.
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def main() -> None:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from barcast.serving.model_server.status import StatusError
 from barcast.serving.model_server.tensors import decode, encode
+from barcast.serving.model_server.wire import predict_response
 
 _TYPES = ["f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16"]
 _SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
@@ -80,3 +82,29 @@ def test_fewer_values_repeat_the_last_and_none_are_zeros() -> None:
 def test_what_cannot_be_read_is_named(proto: tensor_pb2.TensorProto) -> None:
     with pytest.raises(StatusError, match="tensor parsing error: x"):
         decode(proto, "x")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=8),
+            st.sampled_from(["f4", "f8", "i4", "?"]).flatmap(
+                lambda kind: hnp.arrays(np.dtype(kind), _SHAPES)
+            ),
+        ),
+        max_size=4,
+        unique_by=lambda pair: pair[0],
+    ),
+    st.booleans(),
+    st.integers(0, 2**62),
+)
+def test_the_hand_written_response_is_the_compiled_messages(
+    outputs: list[tuple[str, np.ndarray]], as_content: bool, version: int
+) -> None:
+    spec = model_pb2.ModelSpec(name="m" * 200, signature_name="serving_default")
+    spec.version.value = version
+    expected = predict_pb2.PredictResponse(model_spec=spec)
+    for alias, array in outputs:
+        expected.outputs[alias].CopyFrom(encode(array, as_content=as_content))
+    found = predict_pb2.PredictResponse.FromString(predict_response(spec, outputs, as_content=as_content))
+    assert found.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)

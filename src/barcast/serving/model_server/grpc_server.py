@@ -28,52 +28,46 @@ _LOG = logs.get("model_server")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _SERVING_STATUS = 1
 _Handler = Callable[[Core, Any, float | None], Awaitable[Any]]
-# Method → (handler, request, response, whether TensorFlow Serving counts it)
-_PREDICTION: dict[str, tuple[_Handler, Any, Any, bool]] = {
-    "Predict": (protocol_predict.predict, predict_pb2.PredictRequest, predict_pb2.PredictResponse, True),
+# Method → (handler, request, whether TensorFlow Serving counts it)
+_PREDICTION: dict[str, tuple[_Handler, Any, bool]] = {
+    "Predict": (protocol_predict.predict, predict_pb2.PredictRequest, True),
     "Classify": (
         protocol_examples.classify,
         classification_pb2.ClassificationRequest,
-        classification_pb2.ClassificationResponse,
         True,
     ),
     "Regress": (
         protocol_examples.regress,
         regression_pb2.RegressionRequest,
-        regression_pb2.RegressionResponse,
         True,
     ),
     "MultiInference": (
         protocol_examples.multi_inference,
         inference_pb2.MultiInferenceRequest,
-        inference_pb2.MultiInferenceResponse,
         False,
     ),
     "GetModelMetadata": (
         protocol_models.metadata,
         get_model_metadata_pb2.GetModelMetadataRequest,
-        get_model_metadata_pb2.GetModelMetadataResponse,
         False,
     ),
 }
-_MODEL: dict[str, tuple[_Handler, Any, Any, bool]] = {
+_MODEL: dict[str, tuple[_Handler, Any, bool]] = {
     "GetModelStatus": (
         protocol_models.model_status,
         get_model_status_pb2.GetModelStatusRequest,
-        get_model_status_pb2.GetModelStatusResponse,
         False,
     ),
     "HandleReloadConfigRequest": (
         protocol_models.reload_config,
         model_management_pb2.ReloadConfigRequest,
-        model_management_pb2.ReloadConfigResponse,
         False,
     ),
 }
 
 
-def _method(core: Core, name: str, entry: tuple[_Handler, Any, Any, bool]) -> grpc.RpcMethodHandler:
-    handle, request_class, response_class, counted = entry
+def _method(core: Core, name: str, entry: tuple[_Handler, Any, bool]) -> grpc.RpcMethodHandler:
+    handle, request_class, counted = entry
 
     async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
         began = time.monotonic()
@@ -97,7 +91,7 @@ def _method(core: Core, name: str, entry: tuple[_Handler, Any, Any, bool]) -> gr
     return grpc.unary_unary_rpc_method_handler(
         answer,
         request_deserializer=request_class.FromString,
-        response_serializer=response_class.SerializeToString,
+        response_serializer=lambda found: found if isinstance(found, bytes) else found.SerializeToString(),
     )
 
 

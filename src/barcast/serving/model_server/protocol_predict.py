@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import model_pb2
 
 from barcast.serving.model_server.core import Core
 from barcast.serving.model_server.request_forms import (
@@ -14,13 +14,13 @@ from barcast.serving.model_server.request_forms import (
     select_outputs,
 )
 from barcast.serving.model_server.status import invalid, precondition
-from barcast.serving.model_server.tensors import encode
+from barcast.serving.model_server.wire import predict_response
 
 PREDICT_METHOD = "tensorflow/serving/predict"
 
 
-async def predict(core: Core, request: Any, until: float | None) -> Any:
-    """Answer a PredictRequest.
+async def predict(core: Core, request: Any, until: float | None) -> bytes:
+    """Answer a PredictRequest with a serialized PredictResponse.
 
     Raises:
         StatusError: an unknown model, version, label or signature; inputs that do not fit; what the model said.
@@ -35,11 +35,13 @@ async def predict(core: Core, request: Any, until: float | None) -> Any:
                 f"Expected prediction signature method_name to be {PREDICT_METHOD}. Was: {signature.method_name}"
             )
         inputs = decode_inputs(signature, request.inputs)
-        outputs = select_outputs(signature, request.output_filter)
+        outputs = servable.outputs.get(key) if not request.output_filter else None
+        outputs = outputs or select_outputs(signature, request.output_filter)
         found = await core.run(servable, key, inputs, outputs, api="Predict", until=until)
-        response = predict_pb2.PredictResponse()
-        fill_spec(response.model_spec, servable, key)
-        as_content = core.options.enable_serialization_as_tensor_content
-        for alias in outputs:
-            response.outputs[alias].CopyFrom(encode(found[alias], as_content=as_content))
-        return response
+        spec = model_pb2.ModelSpec()
+        fill_spec(spec, servable, key)
+        return predict_response(
+            spec,
+            ((alias, found[alias]) for alias in outputs),
+            as_content=core.options.enable_serialization_as_tensor_content,
+        )

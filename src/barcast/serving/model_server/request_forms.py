@@ -20,17 +20,7 @@ def fill_spec(target: Any, servable: Servable, signature: str = "") -> None:
     target.signature_name = signature
 
 
-def decode_inputs(signature: Any, given: Any) -> dict[str, NDArray[Any]]:
-    """The request's tensors as arrays, the signature's defaults where allowed.
-
-    Args:
-        signature: the SignatureDef.
-        given: TensorProtos by alias.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT naming what is missing, surplus or unreadable.
-    """
-    wanted, defaults = signature.inputs, signature.defaults
+def _check_names(wanted: Any, defaults: Any, given: Any) -> None:
     extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given) - set(defaults))
     if len(given) > len(wanted) or (len(given) < len(wanted) and missing and not defaults):
         missing = sorted(set(wanted) - set(given))
@@ -50,6 +40,21 @@ def decode_inputs(signature: Any, given: Any) -> dict[str, NDArray[Any]]:
             f"Inputs contains invalid name. Used request inputs: {{{','.join(sorted(set(given) & set(wanted)))}}}, "
             f"request input: {{{','.join(sorted(given))}}}"
         )
+
+
+def decode_inputs(signature: Any, given: Any) -> dict[str, NDArray[Any]]:
+    """The request's tensors as arrays, the signature's defaults where allowed.
+
+    Args:
+        signature: the SignatureDef.
+        given: TensorProtos by alias.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT naming what is missing, surplus or unreadable.
+    """
+    wanted, defaults = signature.inputs, signature.defaults
+    if given.keys() != wanted.keys():
+        _check_names(wanted, defaults, given)
     for alias, info in wanted.items():
         if info.WhichOneof("encoding") != "name":
             raise unimplemented(

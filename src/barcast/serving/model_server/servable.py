@@ -112,6 +112,12 @@ class Servable:
             kept = type(signature)()
             kept.CopyFrom(signature)
             self.signatures[key] = kept
+        #: all output aliases of each signature whose outputs are dense: what a request without a filter gets
+        self.outputs = {
+            key: sorted(signature.outputs)
+            for key, signature in self.signatures.items()
+            if all(info.WhichOneof("encoding") == "name" for info in signature.outputs.values())
+        }
         self._compiled: dict[str, _Compiled] = {}
         #: why a signature is not compiled, by its name
         self.graph_mode_reasons: dict[str, str] = {}

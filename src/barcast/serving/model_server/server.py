@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -89,7 +90,10 @@ def run(options: Options) -> None:
 
     core = Core(options)
     memory.prepare()
-    asyncio.run(_serve(core))
+    run_loop = asyncio.run
+    if importlib.util.find_spec("uvloop") is not None:  # a quicker event loop, where it is installed
+        run_loop = importlib.import_module("uvloop").run
+    run_loop(_serve(core))
 
 
 async def _serve(core: Core) -> None:

@@ -154,6 +154,7 @@ def encode(array: Any, *, as_content: bool = False) -> Any:
     array = np.asarray(array)
     code = dtype_code(array)
     proto = tensor_pb2.TensorProto(dtype=code)
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too: the empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if code == types_pb2.DT_STRING:
