@@ -28,7 +28,11 @@ class Recorded:
 
 
 def check(
-    ask: Callable[[Arrays], Arrays], recorded: Sequence[Recorded], *, tolerance: float = 1e-4, limit_seconds: float = 5.0
+    ask: Callable[[Arrays], Arrays],
+    recorded: Sequence[Recorded],
+    *,
+    tolerance: float = 1e-4,
+    limit_seconds: float = 5.0,
 ) -> Check:
     """Send every recorded request and compare the answers.
 
@@ -57,9 +61,7 @@ def check(
     return Check("infrastructure", True, f"{detail}, the slowest in {slowest * 1e3:.0f} ms", "hold")
 
 
-def _compare(
-    name: str, got: np.ndarray | None, expected: np.ndarray, tolerance: float
-) -> tuple[str, float]:
+def _compare(name: str, got: np.ndarray | None, expected: np.ndarray, tolerance: float) -> tuple[str, float]:
     if got is None:
         return f"output {name!r} is missing", 0.0
     if np.shape(got) != np.shape(expected):
@@ -68,7 +70,9 @@ def _compare(
         return ("" if np.array_equal(got, expected) else f"output {name!r} differs"), 0.0
     if not np.isfinite(got).all():
         return f"output {name!r} holds NaN or infinity", 0.0
-    difference = float(np.max(np.abs(np.asarray(got, dtype=np.float64) - expected))) if np.size(expected) else 0.0
+    difference = (
+        float(np.max(np.abs(np.asarray(got, dtype=np.float64) - expected))) if np.size(expected) else 0.0
+    )
     if difference > tolerance:
         return f"output {name!r} differs by {difference:.2g} from the in-process answer", difference
     return "", difference

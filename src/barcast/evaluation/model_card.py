@@ -48,10 +48,13 @@ def render(metadata: Mapping[str, Any]) -> str:
     out = [f"# Model card: {name}" + (f", version {version}" if version is not None else ""), ""]
     out += [_summary(metadata), "", "## Intended use", ""]
     symbol = metadata.get("symbol")
-    whom = f"`{symbol}`" if symbol else "every symbol of the workspace, and symbols without a model of their own"
+    whom = (
+        f"`{symbol}`" if symbol else "every symbol of the workspace, and symbols without a model of their own"
+    )
     out.append(
         f"SELL, HOLD or BUY with a calibrated confidence for {whom}, "
-        f"{metadata.get('horizon_bars', 'an unstated number of')} bars of {metadata.get('interval', 'an unstated interval')} "
+        f"{metadata.get('horizon_bars', 'an unstated number of')} bars of "
+        f"{metadata.get('interval', 'an unstated interval')} "
         "ahead, as one input of a decision with risk controls."
     )
     for title, key in (("Data", "data"), ("Architecture", "architecture"), ("Training", "training")):
@@ -73,7 +76,9 @@ def _summary(metadata: Mapping[str, Any]) -> str:
     accuracy, base = metrics.get("ml_accuracy"), metrics.get("ml_majority_accuracy")
     if accuracy is None or base is None:
         return f"A {kind}{made}. It has not been evaluated."
-    word = "more often than" if accuracy > base else ("as often as" if accuracy == base else "less often than")
+    word = (
+        "more often than" if accuracy > base else ("as often as" if accuracy == base else "less often than")
+    )
     return (
         f"A {kind}{made}. Out of sample it was right {number(accuracy, 'percent')} of the time, {word} always "
         f"answering the commonest class ({number(base, 'percent')})."
@@ -107,7 +112,10 @@ def _metrics(metadata: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return ["Not recorded."]
     baselines: Mapping[str, Mapping[str, float]] = metadata.get("baselines") or {}
-    lines = ["| | this model | " + "".join(f"{b} | " for b in baselines), "|---|---:|" + "---:|" * len(baselines)]
+    lines = [
+        "| | this model | " + "".join(f"{b} | " for b in baselines),
+        "|---|---:|" + "---:|" * len(baselines),
+    ]
     for key, words, kind in _METRICS:
         if key in metrics:
             cells = [metrics[key], *(b.get(key, math.nan) for b in baselines.values())]
@@ -119,7 +127,11 @@ def _verdict(verdict: Mapping[str, Any] | None) -> list[str]:
     if not verdict:
         return ["Not judged yet."]
     against = verdict.get("incumbent") or "nothing"
-    return [f"**{verdict['outcome']}**, against {against}.", "", *(f"- {r}" for r in verdict.get("reasons", ()))]
+    return [
+        f"**{verdict['outcome']}**, against {against}.",
+        "",
+        *(f"- {r}" for r in verdict.get("reasons", ())),
+    ]
 
 
 def _reliability(reliability: Mapping[str, Any] | None) -> list[str]:
@@ -129,5 +141,7 @@ def _reliability(reliability: Mapping[str, Any] | None) -> list[str]:
     unknown = reliability.get("unknown") or ()
     lines = [f"Index **{reliability['index']:.2f}** of 1 ({reliability.get('word', '')})."]
     lines += ["", "| part | value |", "|---|---:|"]
-    lines += [f"| {k.replace('_', ' ')} | {'not known' if k in unknown else f'{v:.2f}'} |" for k, v in parts.items()]
+    lines += [
+        f"| {k.replace('_', ' ')} | {'not known' if k in unknown else f'{v:.2f}'} |" for k, v in parts.items()
+    ]
     return lines

@@ -33,7 +33,9 @@ WEIGHTS = {
     "data_quality": 0.15,
     "freshness": 0.10,
 }
-_FLOOR = 1e-3  # a part of zero makes the index nearly, not exactly, zero: the order of bad models stays visible
+_FLOOR = (
+    1e-3  # a part of zero makes the index nearly, not exactly, zero: the order of bad models stays visible
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ class Reliability:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready."""
-        return {"index": self.index, "word": self.word, "parts": dict(self.parts), "unknown": list(self.unknown)}
+        return {
+            "index": self.index,
+            "word": self.word,
+            "parts": dict(self.parts),
+            "unknown": list(self.unknown),
+        }
 
 
 def combine(parts: dict[str, float | None]) -> Reliability:

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from barcast.evaluation import baselines, report_tables, words
-from barcast.evaluation.results import Evaluation
 from barcast.evaluation.gate_types import Verdict
+from barcast.evaluation.results import Evaluation
 from barcast.evaluation.words import number
 
 _WORD = {"promote": "Promote", "keep": "Keep the incumbent", "hold": "Hold for a person"}
