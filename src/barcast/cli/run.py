@@ -153,7 +153,9 @@ def show_results(config: Config, run_id: str) -> None:
     if not answers.exists() and (config.open_workspace().models / "models.config").exists():
         from barcast.steps import asking
 
-        with asking.live_server(config) as endpoint:  # nothing new went live: what answers now goes on answering
+        with asking.live_server(
+            config
+        ) as endpoint:  # nothing new went live: what answers now goes on answering
             answers.write_text(json.dumps(asking.answers(config, endpoint), indent=2))
     if answers.exists():
         print("\nPredictions")
