@@ -18,7 +18,7 @@ class Facts:
         opportunity: mean absolute expected log return of recent predictions.
         model_age_days: days since the last bar that the answering model of its own was trained on; infinite
             where the symbol has no model of its own.
-        reliability: reliability index of its model, 0 to 100.
+        reliability: reliability index of its model, 0 to 1.
         drift: population stability index of its features.
         answers_per_day: how often it is asked for.
     """
@@ -69,4 +69,4 @@ def _saturated(value: float | None, half: float) -> float | None:
 def _unreliability(reliability: float | None) -> float | None:
     if reliability is None or math.isnan(reliability):
         return None
-    return 1.0 - min(100.0, max(0.0, reliability)) / 100.0
+    return 1.0 - min(1.0, max(0.0, reliability))
