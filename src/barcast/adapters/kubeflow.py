@@ -9,10 +9,12 @@ import importlib.resources
 import json
 import sys
 import warnings
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from barcast.errors import ClusterError, ConfigError, did_you_mean
+from barcast import clock
+from barcast.errors import ClusterError, ConfigError, RefusedError, did_you_mean
 
 
 def compiled(name: str) -> Path:
@@ -163,6 +165,129 @@ def _on_run(method: str, run_id: str, host: str, namespace: str, token: str | No
         return getattr(client, method)(run_id)
     except Exception as error:
         raise _unreachable(host, error) from error
+
+
+def create_recurring(
+    name: str,
+    pipeline: str,
+    arguments: dict[str, Any],
+    *,
+    cron: str | None = None,
+    every_seconds: int | None = None,
+    until: datetime | None = None,
+    catch_up: bool = True,
+    host: str,
+    namespace: str = "kubeflow",
+    token: str | None = None,
+    experiment: str = "barcast",
+) -> dict[str, Any]:
+    """Upload a pipeline version and start it again and again; a run never begins while the last one goes on.
+
+    Args:
+        name: the schedule's name, unique on the server.
+        arguments: the pipeline's parameters but `run_id`, which the server makes from each run's scheduled time.
+        cron: six fields, seconds first, in UTC; or `every_seconds`.
+        until: the last moment it may fire (aware).
+
+    Returns:
+        The schedule as `list_recurring` shows it.
+
+    Raises:
+        ClusterError: as for `submit`.
+        RefusedError: there is a schedule of this name.
+    """
+    package = compiled(pipeline)
+    client = _client(host, namespace, token)
+    if any(row["name"] == name for row in list_recurring(host=host, namespace=namespace, token=token)):
+        raise RefusedError(
+            f"There is a schedule {name!r} at {host} already.",
+            hint="Delete it first, or choose another name.",
+        )
+    pipeline_name = f"barcast-{pipeline}"
+    try:
+        experiment_id = client.create_experiment(experiment, namespace=namespace).experiment_id
+        pipeline_id = client.get_pipeline_id(pipeline_name)
+        if pipeline_id is None:
+            pipeline_id = client.upload_pipeline(str(package), pipeline_name=pipeline_name).pipeline_id
+        uploaded = client.upload_pipeline_version(
+            str(package),
+            pipeline_version_name=f"{name}-{clock.now():%Y%m%d-%H%M%S-%f}",
+            pipeline_id=pipeline_id,
+        )
+        made = client.create_recurring_run(
+            experiment_id=experiment_id,
+            job_name=name,
+            cron_expression=cron,
+            interval_second=every_seconds,
+            end_time=until.strftime("%Y-%m-%dT%H:%M:%SZ") if until is not None else None,
+            max_concurrency=1,
+            no_catchup=not catch_up,
+            params={**arguments, "run_id": f"{pipeline}-[[ScheduledTime]]"},
+            pipeline_id=pipeline_id,
+            version_id=uploaded.pipeline_version_id,
+        )
+    except Exception as error:
+        raise _unreachable(host, error) from error
+    return _recurring_row(made)
+
+
+def list_recurring(
+    *, host: str, namespace: str = "kubeflow", token: str | None = None
+) -> list[dict[str, Any]]:
+    """All schedules of the server: name, action, when, state (active, paused), catch_up, id.
+
+    Raises:
+        ClusterError: as for `submit`.
+    """
+    client = _client(host, namespace, token)
+    found: list[Any] = []
+    page = ""
+    try:
+        while True:
+            answer = client.list_recurring_runs(page_token=page, page_size=100, namespace=namespace)
+            found += answer.recurring_runs or []
+            page = answer.next_page_token or ""
+            if not page:
+                break
+    except Exception as error:
+        raise _unreachable(host, error) from error
+    return sorted((_recurring_row(run) for run in found), key=lambda row: str(row["name"]))
+
+
+def change_recurring(
+    action: str, name: str, *, host: str, namespace: str = "kubeflow", token: str | None = None
+) -> None:
+    """Pause, resume or delete the schedule `name`.
+
+    Raises:
+        ClusterError: as for `submit`.
+        ConfigError: there is no schedule of this name.
+    """
+    rows = {row["name"]: row for row in list_recurring(host=host, namespace=namespace, token=token)}
+    if name not in rows:
+        raise ConfigError(f"There is no schedule {name!r} at {host}.", hint=did_you_mean(name, rows))
+    client = _client(host, namespace, token)
+    method = {
+        "pause": "disable_recurring_run", "resume": "enable_recurring_run", "delete": "delete_recurring_run"
+    }[action]  # fmt: skip
+    try:
+        getattr(client, method)(rows[name]["id"])
+    except Exception as error:
+        raise _unreachable(host, error) from error
+
+
+def _recurring_row(run: Any) -> dict[str, Any]:
+    trigger = run.trigger
+    cron, periodic = trigger.cron_schedule, trigger.periodic_schedule
+    parameters = (run.runtime_config.parameters if run.runtime_config is not None else None) or {}
+    return {
+        "name": run.display_name,
+        "action": str(parameters.get("run_id", "")).rpartition("-")[0] or "other",
+        "when": f"cron[{cron.cron}]" if cron is not None else f"every {periodic.interval_second} s",
+        "state": "active" if run.status == "ENABLED" else "paused",
+        "catch_up": not run.no_catchup,
+        "id": run.recurring_run_id,
+    }
 
 
 def main() -> int:

@@ -1,0 +1,325 @@
+"""Schedules on this machine: kept in a database, run by one scheduler of a workspace, changed by commands.
+
+A schedule runs a pipeline or fills the training queue. Runs missed while nothing ran are caught up as one (or
+skipped), and a run never begins while the same schedule's last one goes on. A running scheduler notices changes
+within `refresh_seconds`, since commands write to the same database.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from barcast import clock, logs
+from barcast.config import Config
+from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
+from barcast.operations import cron as cron_lines
+
+QUEUE = "queue"  # the action that asks for trainings; any other is a pipeline's name
+_SLOT = "schedules"
+
+
+class Schedules:
+    """The schedules of a workspace.
+
+    Args:
+        config: the workspace's configuration; a schedule runs with the one it was made with.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.settings = config.operations.schedules
+        self.workspace = config.open_workspace()
+        self.workspace.state.mkdir(parents=True, exist_ok=True)
+        self.url = self.settings.database or f"sqlite:///{self.workspace.state / 'schedules.db'}"
+
+    def create(
+        self,
+        name: str,
+        action: str,
+        *,
+        cron: str | None = None,
+        every: timedelta | None = None,
+        at: datetime | None = None,
+        until: datetime | None = None,
+        catch_up: bool = True,
+    ) -> dict[str, Any]:
+        """Make a schedule; its row as in `rows`.
+
+        Args:
+            name: letters, digits, '-', '_' and '.', unique in the workspace.
+            action: a pipeline's name, or "queue": ask for trainings of all symbols with automatic priority.
+            cron: crontab(5) line in UTC.
+            every: fixed interval, instead of `cron`.
+            at: one single time, instead of both.
+            until: the last moment it may fire.
+            catch_up: start late (once) what was missed while no scheduler ran.
+
+        Raises:
+            ConfigError: bad name, unknown action, not exactly one of cron, every and at, or it never fires.
+            RefusedError: there is a schedule of this name.
+        """
+        from apscheduler.jobstores.base import ConflictingIdError
+
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
+            raise ConfigError(
+                f"The name {name!r} cannot be used.", hint="Use letters, digits, '-', '_' and '.'."
+            )
+        check_action(action)
+        trigger = make_trigger(cron=cron, every=every, at=at, until=until)
+        with self._opened() as scheduler:
+            try:
+                scheduler.add_job(
+                    "barcast.operations.schedules:fire",
+                    trigger=trigger,
+                    id=name,
+                    name=action,
+                    kwargs={"name": name, "action": action, "config": self.config.model_dump_json()},
+                    misfire_grace_time=None if catch_up else max(1, int(self.settings.grace_seconds)),
+                    coalesce=True,
+                    max_instances=1,
+                    jobstore=_SLOT,
+                )
+            except ConflictingIdError:
+                raise RefusedError(
+                    f"There is a schedule {name!r} already.",
+                    hint=f"Delete it first (barcast schedule delete {name}), or choose another name.",
+                ) from None
+        return self.row(name)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All schedules, by name: name, action, when, state (active, paused), next_at, catch_up, last."""
+        last = self._last()
+        with self._opened() as scheduler:
+            found = [
+                {
+                    "name": job.id,
+                    "action": job.name,
+                    "when": str(job.trigger),
+                    "state": "active" if job.next_run_time else "paused",
+                    "next_at": job.next_run_time,
+                    "catch_up": job.misfire_grace_time is None,
+                    "last": last.get(job.id),
+                }
+                for job in scheduler.get_jobs(_SLOT)
+            ]
+        return sorted(found, key=lambda row: str(row["name"]))
+
+    def row(self, name: str) -> dict[str, Any]:
+        """One schedule.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        rows = {row["name"]: row for row in self.rows()}
+        if name not in rows:
+            raise ConfigError(
+                f"There is no schedule {name!r} in workspace {self.workspace.name!r}.",
+                hint=did_you_mean(name, rows) or "See: barcast schedule list.",
+            )
+        return rows[name]
+
+    def pause(self, name: str) -> None:
+        """Let it not fire until resumed."""
+        self._change(name, "pause_job")
+
+    def resume(self, name: str) -> None:
+        """Let it fire again, from now on."""
+        self._change(name, "resume_job")
+
+    def delete(self, name: str) -> None:
+        """Remove it; a run going on is not touched."""
+        self._change(name, "remove_job")
+
+    def _change(self, name: str, method: str) -> None:
+        self.row(name)
+        with self._opened() as scheduler:
+            getattr(scheduler, method)(name, jobstore=_SLOT)
+
+    def run(self, *, ready: Callable[[], None] | None = None) -> None:
+        """Be the scheduler of the workspace until interrupted; a run going on is waited for.
+
+        Args:
+            ready: called once it runs.
+
+        Raises:
+            RefusedError: another scheduler of the workspace runs.
+        """
+        from apscheduler.schedulers.blocking import BlockingScheduler
+
+        with self._only_one():
+            scheduler = self._scheduler(BlockingScheduler)
+            # Waking regularly is how changes made by other processes are seen.
+            scheduler.add_job(
+                _look, "interval", seconds=self.settings.refresh_seconds, jobstore="default", id="look"
+            )
+            if ready is not None:
+                ready()
+            try:
+                scheduler.start()
+            finally:
+                if scheduler.running:
+                    scheduler.shutdown(wait=True)
+
+    def _scheduler(self, kind: Any) -> Any:
+        from apscheduler.executors.pool import ThreadPoolExecutor
+        from apscheduler.jobstores.memory import MemoryJobStore
+        from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+
+        store = SQLAlchemyJobStore(self.url, tablename=f"schedules_{self.workspace.name}")
+        return kind(
+            jobstores={"default": MemoryJobStore(), _SLOT: store},
+            executors={"default": ThreadPoolExecutor(8)},
+            timezone=UTC,
+        )
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """The database through a scheduler that runs nothing."""
+        from apscheduler.schedulers.background import BackgroundScheduler
+
+        scheduler = self._scheduler(BackgroundScheduler)
+        scheduler.start(paused=True)
+        try:
+            yield scheduler
+        finally:
+            scheduler.shutdown(wait=True)
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        path = self.workspace.state / "scheduler.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+                raise RefusedError(
+                    f"A scheduler of workspace {self.workspace.name!r} runs already (process {holder}).",
+                    hint="One is enough: it sees new schedules by itself.",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _last(self) -> dict[str, dict[str, Any]]:
+        path = _journal(self.config)
+        found: dict[str, dict[str, Any]] = {}
+        for line in path.read_text().splitlines() if path.exists() else []:
+            entry = json.loads(line)
+            found[entry.pop("name")] = entry
+        return found
+
+
+def check_action(action: str) -> None:
+    """Whether a schedule can do this.
+
+    Raises:
+        ConfigError: `action` is neither "queue" nor a pipeline.
+    """
+    from barcast.adapters.kubeflow import compiled
+
+    if action != QUEUE:
+        compiled(action)
+
+
+def make_trigger(
+    *,
+    cron: str | None = None,
+    every: timedelta | None = None,
+    at: datetime | None = None,
+    until: datetime | None = None,
+) -> Any:
+    """An APScheduler trigger that will fire at least once after now.
+
+    Raises:
+        ConfigError: not exactly one of cron, every and at; the times lie in the past; it would never fire.
+    """
+    from apscheduler.triggers.date import DateTrigger
+    from apscheduler.triggers.interval import IntervalTrigger
+
+    if sum(given is not None for given in (cron, every, at)) != 1:
+        raise ConfigError("A schedule needs one of cron, every and at.", hint="E.g. --cron '30 6 * * 1-5'.")
+    now = clock.now()
+    for word, moment in (("at", at), ("until", until)):
+        if moment is not None and moment <= now:
+            raise ConfigError(
+                f"The schedule lies in the past: {word} {moment:%Y-%m-%d %H:%M:%S} UTC, now is "
+                f"{now:%Y-%m-%d %H:%M:%S} UTC.",
+                hint="Give a time to come.",
+            )
+    if at is not None:
+        return DateTrigger(at, timezone=UTC)
+    if every is not None:
+        if every < timedelta(seconds=1):
+            raise ConfigError(f"The interval {every} is too short.", hint="Give a second at least.")
+        made = IntervalTrigger(seconds=int(every.total_seconds()), end_date=until, timezone=UTC)
+    else:
+        made = cron_lines.trigger(cron or "", end=until)
+    if made.get_next_fire_time(None, now) is None:
+        what = f"{cron!r}" if cron is not None else f"every {every}"
+        limit = f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until is not None else ""
+        raise ConfigError(
+            f"The schedule {what}{limit} never fires.", hint="Check day and month (30 February never comes)."
+        )
+    return made
+
+
+def fire(name: str, action: str, config: str) -> None:
+    """What a schedule does when its time has come; how it ended is written to the journal."""
+    settings = Config.model_validate_json(config)
+    log = logs.get("schedules").bind(schedule=name, action=action)
+    started = clock.now()
+    log.info("schedule fires")
+    try:
+        detail = _ask_for_trainings(settings, name) if action == QUEUE else _run_pipeline(settings, action)
+        state = "done"
+    except RefusedError as error:  # a run of the workspace goes on: no overlap
+        state, detail = "skipped", str(error)
+    except BarcastError as error:
+        state, detail = "failed", str(error)
+    except Exception as error:
+        state, detail = "failed", f"{type(error).__name__}: {error}"
+    if state != "done":
+        log.warning("schedule did not do its work", state=state, error=detail)
+    entry = {"name": name, "at": started.isoformat(), "state": state, "detail": detail}
+    path = _journal(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def _ask_for_trainings(settings: Config, name: str) -> str:
+    from barcast.operations import queue_facts
+    from barcast.operations.queue import TrainingQueue
+
+    facts = queue_facts.gather(settings)
+    queue = TrainingQueue(settings.open_workspace(), settings.operations.queue)
+    queue.request_batch(facts, facts=facts, reason=f"schedule {name}")
+    return f"{len(facts)} trainings asked for"
+
+
+def _run_pipeline(settings: Config, pipeline: str) -> str:
+    from barcast.operations.runs import new_run_id, run_pipeline
+
+    run_id = new_run_id(pipeline)
+    for _ in run_pipeline(settings, pipeline, run_id):
+        pass
+    return run_id
+
+
+def _journal(config: Config) -> Path:
+    return config.open_workspace().state / "schedule_runs.jsonl"
+
+
+def _look() -> None:
+    """Nothing: that the scheduler wakes is the point."""

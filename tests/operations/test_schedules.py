@@ -1,0 +1,187 @@
+"""Schedules: when they fire, what is refused, catch-up, no overlap, one scheduler; here and on the cluster's double."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kfp_double
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from barcast import clock
+from barcast.bars.ingest import open_store
+from barcast.bars.sources.simulator import simulate
+from barcast.cli.schedule import app
+from barcast.config import Config, load
+from barcast.errors import BarcastError, ConfigError, RefusedError
+from barcast.operations import cron
+from barcast.operations.queue import TrainingQueue
+from barcast.operations.schedules import Schedules, make_trigger
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    path = tmp_path / "barcast.yaml"
+    raw = {"workspace": "planned", "operations": {"schedules": {"refresh_seconds": 0.2, "grace_seconds": 1}}}
+    path.write_text(yaml.safe_dump(raw))
+    monkeypatch.setenv("BARCAST_CONFIG", str(path))
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("KFP_HOST", raising=False)
+    settings = load(path, root=tmp_path / "root")
+    bars = simulate(2, 100, "1d", 7, calendar="24/7")
+    open_store(settings, settings.open_workspace()).append(bars)
+    return settings
+
+
+def call(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words))
+    if isinstance(result.exception, BarcastError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+def scheduler() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from barcast.cli.schedule import app; app(['run'])"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("30 6 * * 1-5", ["2026-01-06T06:30", "2026-01-07T06:30"]),  # crontab's 1 is Monday
+        ("0 0 * * 0", ["2026-01-11T00:00", "2026-01-18T00:00"]),
+        ("0 0 * * 7", ["2026-01-11T00:00", "2026-01-18T00:00"]),
+        ("0 0 * * fri-sun", ["2026-01-09T00:00", "2026-01-10T00:00", "2026-01-11T00:00"]),
+        ("*/20 * * * *", ["2026-01-05T12:00", "2026-01-05T12:20", "2026-01-05T12:40"]),
+        ("0 0 29 2 *", ["2028-02-29T00:00"]),
+        ("@monthly", ["2026-02-01T00:00", "2026-03-01T00:00"]),
+    ],
+)
+def test_cron_fires_when_crontab_says(line: str, expected: list[str]) -> None:
+    trigger, moment, found = cron.trigger(line), MONDAY, []
+    previous = None
+    for _ in expected:
+        previous = trigger.get_next_fire_time(previous, moment)
+        found.append(previous.strftime("%Y-%m-%dT%H:%M"))
+        moment = previous + timedelta(seconds=1)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ({"cron": "0 0 30 2 *"}, "never fires"),
+        ({"cron": "0 0 * *"}, "4 fields"),
+        ({"cron": "61 0 * * *"}, "cannot be read"),
+        ({"cron": "0 0 * * 8"}, "day of the week"),
+        ({"cron": "0 0 1 * 1"}, "restricts"),
+        ({"cron": "0 0 1 6 *", "until": MONDAY + timedelta(days=3)}, "never fires"),
+        ({"at": MONDAY - timedelta(seconds=1)}, "in the past"),
+        ({"every": timedelta(hours=1), "until": MONDAY}, "in the past"),
+        ({"every": timedelta(0)}, "too short"),
+        ({}, "one of"),
+        ({"cron": "* * * * *", "every": timedelta(hours=1)}, "one of"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(times: dict[str, Any], message: str) -> None:
+    with clock.fixed(MONDAY), pytest.raises(ConfigError, match=message):
+        make_trigger(**times)
+
+
+def test_schedules_are_made_listed_paused_resumed_and_deleted(config: Config) -> None:
+    call("create", "nightly", "training", "--cron", "30 2 * * *")
+    row = json.loads(call("create", "often", "queue", "--every", "6h", "--no-catch-up", "--json"))[0]
+    assert (row["state"], row["catch_up"]) == ("active", False)
+    call("pause", "nightly")
+    states = {r["name"]: r["state"] for r in json.loads(call("list", "--json"))}
+    assert states == {"nightly": "paused", "often": "active"}
+    call("resume", "nightly")
+    call("delete", "often")
+    assert [(r["name"], r["state"]) for r in Schedules(config).rows()] == [("nightly", "active")]
+    with pytest.raises(RefusedError, match="already"):
+        call("create", "nightly", "queue", "--every", "6h")
+    with pytest.raises(ConfigError, match="Did you mean 'nightly'"):
+        call("delete", "nightli")
+    with pytest.raises(ConfigError, match="Did you mean 'training'"):
+        call("create", "x", "trainnig", "--every", "6h")
+
+
+def test_a_running_scheduler_sees_new_schedules_catches_up_and_is_alone(config: Config) -> None:
+    schedules = Schedules(config)
+    soon = clock.now() + timedelta(seconds=1.5)
+    schedules.create("missed", "queue", at=soon)  # fires while nothing runs
+    schedules.create("skipped", "queue", at=soon, catch_up=False)
+    time.sleep(3.5)
+    first = scheduler()
+    try:
+        assert first.stdout is not None
+        assert b"Scheduler runs" in first.stdout.readline()
+        second = scheduler()
+        assert second.wait(60) != 0
+        assert second.stderr is not None
+        assert b"runs already" in second.stderr.read()
+        until(lambda: schedules._last().get("missed"))
+        assert "skipped" not in schedules._last()
+        queue = TrainingQueue(config.open_workspace(), config.operations.queue)
+        assert {row["reason"] for row in queue.status()} == {"schedule missed"}
+        schedules.create("new", "queue", every=timedelta(seconds=1))  # while it runs
+        assert until(lambda: schedules._last().get("new"))["state"] == "done"
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait(30)
+    assert len(queue.status()) == 2
+    assert os.path.exists(config.open_workspace().state / "schedules.db")
+
+
+def test_on_the_cluster_the_same_commands_work_on_recurring_runs(config: Config) -> None:
+    with kfp_double.serve() as server:
+        host = ("--host", server.url)
+        call("create", "nightly", "training", "--cron", "30 2 * * 1-5", "--no-catch-up", *host)
+        (made,) = server.recurring.values()
+        parameters = made.runtime_config["parameters"]
+        assert json.loads(parameters["config"])["workspace"] == "planned"
+        assert parameters["run_id"] == "training-[[ScheduledTime]]"
+        assert made.trigger["cron_schedule"]["cron"] == "0 30 2 * * MON,TUE,WED,THU,FRI"
+        assert (str(made.max_concurrency), made.no_catchup) == ("1", True)
+        call("create", "hourly", "training", "--every", "1h", *host)
+        with pytest.raises(RefusedError, match="already"):
+            call("create", "hourly", "training", "--every", "2h", *host)
+        call("pause", "nightly", *host)
+        rows = json.loads(call("list", "--json", *host))
+        assert [(r["name"], r["action"], r["when"], r["state"]) for r in rows] == [
+            ("hourly", "training", "every 3600 s", "active"),
+            ("nightly", "training", "cron[0 30 2 * * MON,TUE,WED,THU,FRI]", "paused"),
+        ]
+        call("resume", "nightly", *host)
+        call("delete", "hourly", *host)
+        assert [(r.display_name, r.status) for r in server.recurring.values()] == [("nightly", "ENABLED")]
+        with pytest.raises(ConfigError, match="no schedule 'hourly'"):
+            call("pause", "hourly", *host)
+        with pytest.raises(ConfigError, match="never fires"):
+            call("create", "never", "training", "--cron", "0 0 31 4 *", *host)
