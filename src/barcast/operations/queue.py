@@ -16,7 +16,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,9 @@ from barcast import names
 from barcast.config.operations import QueueConfig
 from barcast.errors import ConfigError, RefusedError, did_you_mean
 from barcast.operations.queue_priority import Facts, automatic_priority
+from barcast.operations.queue_rows import close, due, enqueue, readable
 from barcast.operations.queue_store import Store, jobs
 from barcast.workspace import Workspace
-
-DEFAULT_PRIORITY = 50.0
 
 
 class LeaseLostError(RefusedError):
@@ -124,53 +123,13 @@ class TrainingQueue:
             wanted[symbol] = value
 
         def work(connection: sa.Connection, now: float) -> dict[str, int]:
-            return {s: self._enqueue(connection, now, s, wanted[s], reason) for s in sorted(wanted)}
+            return {s: enqueue(connection, now, self.workspace, s, wanted[s], reason) for s in sorted(wanted)}
 
         while True:
             try:
                 return dict(self._store.run(work))
             except sa.exc.IntegrityError:  # PostgreSQL: another request of the symbol came in between
                 continue
-
-    def _enqueue(
-        self,
-        connection: sa.Connection,
-        now: float,
-        symbol: str,
-        priority: float,
-        reason: str,
-        not_before: float = -math.inf,
-        attempts: int = 0,
-    ) -> int:
-        """Queue a job or join the waiting one: highest priority, earliest start, most attempts."""
-        waiting = connection.execute(
-            sa.select(jobs).where(*self._of(symbol, "queued")).with_for_update()
-        ).first()
-        start = max(not_before, now)
-        if waiting is None:
-            row = connection.execute(
-                sa.insert(jobs)
-                .values(
-                    workspace=self.workspace, symbol=symbol, state="queued", priority=priority, reason=reason,
-                    requested_at=now, not_before=start, attempts=attempts,
-                )
-                .returning(jobs.c.id)
-            )  # fmt: skip
-            return int(row.scalar_one())
-        reasons = waiting.reason.split("; ")
-        connection.execute(
-            sa.update(jobs)
-            .where(jobs.c.id == waiting.id)
-            .values(
-                priority=max(priority, waiting.priority),
-                reason="; ".join([*reasons, reason] if reason not in reasons else reasons),
-                requests=waiting.requests + 1,
-                # A person who asks again does not wait for the end of a pause; a failed run does.
-                not_before=min(waiting.not_before, start) if not_before == -math.inf else start,
-                attempts=max(attempts, waiting.attempts),
-            )
-        )
-        return int(waiting.id)
 
     # Working
 
@@ -187,7 +146,7 @@ class TrainingQueue:
             while descriptors:  # a repeated transaction starts afresh
                 os.close(descriptors.pop())
             self._recover(connection, now)
-            for row in self._order(connection, now):
+            for row in due(connection, now, self.workspace, self.config):
                 descriptor = self._lock(row.symbol)
                 if descriptor is None:
                     continue
@@ -230,46 +189,6 @@ class TrainingQueue:
         except sa.exc.IntegrityError:  # an earlier job of the symbol still runs
             return False
         return True
-
-    def _order(self, connection: sa.Connection, now: float) -> list[Any]:
-        # A pause that ends later than any pause can was written before the clock was set back.
-        longest = now + self.config.backoff_max_seconds
-        running = sa.select(jobs.c.symbol).where(
-            jobs.c.workspace == self.workspace, jobs.c.state == "running"
-        )
-        rows = connection.execute(
-            sa.select(jobs).where(
-                jobs.c.workspace == self.workspace,
-                jobs.c.state == "queued",
-                sa.or_(jobs.c.not_before <= now, jobs.c.not_before > longest),
-                jobs.c.symbol.not_in(running),
-            )
-        ).all()
-        used = self._used(connection, now) if self.config.shares else {}
-        total = sum(used.values())
-
-        def key(row: Any) -> tuple[bool, float, int]:
-            share = self.config.shares.get(row.symbol)
-            over = share is not None and total > 0 and used.get(row.symbol, 0.0) / total > share
-            return over, -row.priority, row.id
-
-        return sorted(rows, key=key)
-
-    def _used(self, connection: sa.Connection, now: float) -> dict[str, float]:
-        """Worker seconds of each symbol over the window."""
-        since = now - self.config.share_window_hours * 3600
-        rows = connection.execute(
-            sa.select(jobs.c.symbol, jobs.c.started_at, jobs.c.finished_at).where(
-                jobs.c.workspace == self.workspace,
-                jobs.c.started_at.is_not(None),
-                sa.or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since),
-            )
-        )
-        used: dict[str, float] = {}
-        for symbol, started, finished in rows:
-            seconds = (now if finished is None else finished) - max(started, since)
-            used[symbol] = used.get(symbol, 0.0) + max(0.0, seconds)
-        return used
 
     def _recover(self, connection: sa.Connection, now: float) -> None:
         """Queue the jobs of silent workers again, or give them up after too many starts."""
@@ -343,9 +262,15 @@ class TrainingQueue:
         def work(connection: sa.Connection, now: float) -> bool:
             row = connection.execute(sa.select(jobs).where(*self._held(lease)).with_for_update()).first()
             if row is not None:
-                self._close(connection, now, row, "merged", "given back by its worker")
-                self._enqueue(
-                    connection, now, row.symbol, row.priority, row.reason, attempts=row.attempts - 1
+                close(connection, now, row, "merged", "given back by its worker")
+                enqueue(
+                    connection,
+                    now,
+                    self.workspace,
+                    row.symbol,
+                    row.priority,
+                    row.reason,
+                    attempts=row.attempts - 1,
                 )
             return row is not None
 
@@ -360,19 +285,14 @@ class TrainingQueue:
 
     def _ended(self, connection: sa.Connection, now: float, row: Any, error: str, *, pause: bool) -> None:
         if row.attempts >= self.config.max_attempts:
-            self._close(connection, now, row, "dead", error)
+            close(connection, now, row, "dead", error)
             return
-        self._close(connection, now, row, "merged", error)
+        close(connection, now, row, "merged", error)
         start = now + (self.backoff_seconds(row.attempts) if pause else 0.0)
-        job = self._enqueue(connection, now, row.symbol, row.priority, row.reason, start, row.attempts)
-        connection.execute(sa.update(jobs).where(jobs.c.id == job).values(error=error))
-
-    def _close(self, connection: sa.Connection, now: float, row: Any, state: str, error: str) -> None:
-        connection.execute(
-            sa.update(jobs)
-            .where(jobs.c.id == row.id)
-            .values(state=state, finished_at=now, lease_until=None, error=error)
+        job = enqueue(
+            connection, now, self.workspace, row.symbol, row.priority, row.reason, start, row.attempts
         )
+        connection.execute(sa.update(jobs).where(jobs.c.id == job).values(error=error))
 
     def backoff_seconds(self, attempts: int) -> float:
         """Pause after the `attempts`-th start failed."""
@@ -426,9 +346,11 @@ class TrainingQueue:
                 mine, jobs.c.state == "running",
                 sa.or_(jobs.c.lease_until < now, jobs.c.lease_until > now + 2 * self.config.lease_seconds),
             )  # fmt: skip
-            due = len(self._order(connection, now)) + int(connection.execute(silent).scalar_one())
+            number = len(due(connection, now, self.workspace, self.config)) + int(
+                connection.execute(silent).scalar_one()
+            )
             shown = {s: found.get(s, 0) for s in ("queued", "running", "done", "dead")}
-            return {**shown, "due": due}
+            return {**shown, "due": number}
 
         return dict(self._store.run(work))
 
@@ -441,8 +363,8 @@ class TrainingQueue:
                 chosen.append(jobs.c.symbol == symbol)
             rows = connection.execute(sa.select(jobs).where(*chosen).with_for_update()).all()
             for row in rows:
-                self._close(connection, now, row, "merged", row.error)
-                self._enqueue(connection, now, row.symbol, row.priority, row.reason)
+                close(connection, now, row, "merged", row.error)
+                enqueue(connection, now, self.workspace, row.symbol, row.priority, row.reason)
             return sorted({row.symbol for row in rows})
 
         return list(self._store.run(work))
@@ -452,12 +374,9 @@ class TrainingQueue:
             query = sa.select(jobs).where(jobs.c.workspace == self.workspace, condition)
             return [dict(row) for row in connection.execute(query.order_by(jobs.c.id.desc())).mappings()]
 
-        return [_readable(row) for row in self._store.run(work)]
+        return [readable(row) for row in self._store.run(work)]
 
     # Parts
-
-    def _of(self, symbol: str, state: str) -> tuple[Any, ...]:
-        return jobs.c.workspace == self.workspace, jobs.c.symbol == symbol, jobs.c.state == state
 
     @staticmethod
     def _held(lease: Lease) -> tuple[Any, ...]:
@@ -481,11 +400,3 @@ def _lost(lease: Lease) -> LeaseLostError:
         f"Job {lease.id} ({lease.symbol}) is no longer {lease.worker}'s.",
         hint="It was silent for longer than operations.queue.lease_seconds; another worker has the job.",
     )
-
-
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    for name in ("requested_at", "not_before", "lease_until", "started_at", "finished_at"):
-        row[name] = None if row[name] is None else datetime.fromtimestamp(row[name], UTC)
-    row["result"] = json.loads(row["result"]) if row["result"] else {}
-    del row["token"], row["workspace"]
-    return row
