@@ -13,7 +13,6 @@ import base64
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from _common import report, row
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -182,12 +182,14 @@ def peer(path: Path) -> Iterator[int]:
             time.sleep(0.5)
         yield port
     finally:
-        # LitServe's workers outlive their parent: end the whole session that was started here.
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(15)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # LitServe's workers outlive their parent: end those that it started, each by its own id.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(process.pid)
+            family = [*parent.children(recursive=True), parent]
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(family, 15)
 
 
 def main() -> None:
