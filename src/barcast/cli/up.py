@@ -1,0 +1,82 @@
+"""`barcast up`: everything of a workspace on this machine, kept running until stopped."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from barcast.cli._options import ConfigOption, current, remember
+from barcast.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from barcast.config import Config
+    from barcast.operations.supervisor import Program
+
+
+def up(
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave one out: server, gateway, console, worker, scheduler or feed."),
+    ] = None,
+    feed: Annotated[bool, typer.Option("--feed", help="Follow the live feed too.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Run model server, gateway, console, queue worker and scheduler; restart what ends; Ctrl+C stops all."""
+    from barcast.operations.supervisor import Supervisor
+
+    settings = current(config)
+    workspace = settings.open_workspace()
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    known = programs(settings, workspace.state / "up.yaml")
+    for name in without or []:
+        if name not in known:
+            raise ConfigError(f"There is no program {name!r}.", hint=did_you_mean(name, known))
+    chosen = [
+        program for name, program in known.items() if name not in (without or []) and (feed or name != "feed")
+    ]
+    remember(settings)
+    _write(settings, workspace.state / "up.yaml")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    folder = workspace.logs / "programs"
+    typer.echo(f"Workspace {workspace.name}; output in {folder}. Ctrl+C stops everything.")
+    Supervisor(chosen, folder, say=lambda text: typer.echo(text)).run(stop)
+    typer.echo("Stopped.")
+
+
+def programs(settings: Config, path: Path) -> dict[str, Program]:
+    """The programs by name, each reading the configuration file `path`."""
+    from barcast.operations.supervisor import Program
+
+    live = settings.open_workspace().models / "models.config"
+
+    def barcast(*words: str) -> list[str]:
+        start = "import sys; from barcast.cli import main; sys.argv[0] = 'barcast'; main()"
+        return [sys.executable, "-c", start, *words, "--config", str(path)]
+
+    found = [
+        Program("server", barcast("serve"), live),
+        Program("gateway", barcast("gateway", "serve"), live),
+        Program("console", barcast("console")),
+        Program("worker", barcast("queue", "work")),
+        Program("scheduler", barcast("schedule", "run")),
+        Program("feed", barcast("bars", "feed")),
+    ]
+    return {program.name: program for program in found}
+
+
+def _write(settings: Config, path: Path) -> None:
+    import yaml
+
+    from barcast import durable
+
+    durable.write_atomic(
+        path, yaml.safe_dump(settings.model_dump(mode="json", exclude={"storage"}), sort_keys=False)
+    )
