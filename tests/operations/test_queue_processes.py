@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -74,12 +75,16 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError("it did not happen in time")
 
 
-def check_never_two_at_once(lines: list[tuple[str, str, int, float]]) -> None:
-    """No job of a symbol starts between the start and the end of another one."""
+def check_never_two_at_once(
+    lines: list[tuple[str, str, int, float]], killed: frozenset[int] = frozenset()
+) -> None:
+    """No job of a symbol starts between the start and the end of another one that was not killed."""
     inside: dict[str, int] = {}
     for word, symbol, process, _ in lines:
         if word == "start":
-            assert symbol not in inside, f"{symbol} was started by {process} and runs in {inside[symbol]}"
+            assert inside.get(symbol) in (None, *killed), (
+                f"{symbol} was started by {process} and runs in {inside[symbol]}"
+            )
             inside[symbol] = process
         else:
             assert inside.pop(symbol) == process
@@ -208,6 +213,31 @@ def test_many_workers_on_one_server_never_run_a_symbol_twice_at_once(
     with postgres() as server:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         _stress(config, settings("quick", database=url), start, tmp_path)
+
+
+@pytest.mark.slow
+def test_under_random_kills_every_job_is_done_in_the_end_and_never_twice_at_once(
+    config: Config, start: Start, tmp_path: Path
+) -> None:
+    """Kills at seeded random moments of a short life: most come before or about the claim."""
+    mine = settings("quick", lease_seconds=1.0, heartbeat_seconds=0.2, max_attempts=100)
+    queue = TrainingQueue(config.open_workspace(), mine)
+    symbols = [f"S{i}" for i in range(6)]
+    queue.request_batch(symbols)
+    dice = random.Random(7)
+    killed: set[int] = set()
+    for _ in range(12):
+        pair = [start(mine), start(mine)]
+        time.sleep(dice.uniform(0.3, 1.6))
+        victim = dice.choice(pair)
+        victim.kill()
+        killed.add(victim.pid)
+        for child in pair:
+            child.wait(60)
+    until(lambda: work(config, mine, workers=2, once=True) >= 0 and queue.counts()["done"] == len(symbols))
+    lines = queue_marks.marks(tmp_path)
+    check_never_two_at_once(lines, frozenset(killed))
+    assert {symbol for word, symbol, *_ in lines if word == "end"} == set(symbols)
 
 
 def test_a_job_that_always_fails_becomes_a_dead_letter_and_the_others_are_done(config: Config) -> None:
