@@ -28,7 +28,7 @@ def versions_on_disk(base_path: Path) -> dict[int, Path] | None:
             continue
         number = int(child.name)
         if number in found:
-            _LOG.warning(
+            _LOG.info(
                 "two folders are the same version",
                 version=number,
                 kept=str(found[number]),
@@ -46,7 +46,7 @@ def wanted(on_disk: dict[int, Path], policy: VersionPolicy) -> dict[int, Path]:
     if policy.kind == "specific":
         for version in policy.versions:
             if version not in on_disk:
-                _LOG.warning("a version asked for is not on disk", version=version)
+                _LOG.info("a version asked for is not on disk", version=version)
         return {version: on_disk[version] for version in policy.versions if version in on_disk}
     latest = sorted(on_disk)[-policy.num_versions :]
     return {version: on_disk[version] for version in latest}
