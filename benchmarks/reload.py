@@ -69,7 +69,6 @@ def main() -> None:
             models={"steady": root / "steady", "moving": moving},
             file_system_poll_wait_seconds=0.05,
             xla_cache_directory=root / "xla",
-            xla_cpu_compilation_enabled=os.environ.get("NOXLA") is None,
             timeout_seconds=900,
         ) as server:
             client = ModelClient(server.endpoint, deadline_seconds=10)
