@@ -53,7 +53,9 @@ def main(check: bool) -> int:
     if check:
         same = TARGET.exists() and TARGET.read_text() == text
         if not same:
-            print(f"docs/reference/{TARGET.name} is not what the schema makes: run `make compile` and commit it.")
+            print(
+                f"docs/reference/{TARGET.name} is not what the schema makes: run `make compile` and commit it."
+            )
         return 0 if same else 1
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(text)

@@ -39,13 +39,21 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 def sh(script: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", str(SCRIPTS / script), *arguments], env=environment, capture_output=True, text=True, timeout=120
+        ["sh", str(SCRIPTS / script), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
 def psql(environment: dict[str, str], database: str, query: str) -> str:
     done = subprocess.run(
-        ["psql", "-At", "-d", database, "-c", query], env=environment, capture_output=True, text=True, timeout=60
+        ["psql", "-At", "-d", database, "-c", query],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

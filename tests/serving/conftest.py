@@ -22,7 +22,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         interval="1h",
         horizon_bars=5,
         lookback_bars=T,
-        serving={"deadline_seconds": 2.0, "retries": 1, "breaker_failures": 3},
+        serving={"deadline_seconds": 10.0, "retries": 1, "breaker_failures": 3},
     )
     workspace = Workspace("w", tmp_path)
     bars = make_bars(["AAA", "BBB", "CCC"])

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "features": ("features", "app", "List or compute features."),
     "queue": ("queue", "app", "Training queue: request, list, work, dead, retry."),
     "schedule": ("schedule", "app", "Recurring runs, here or on a cluster."),
+    "up": ("up", "up", "Feed, queue, model server, gateway and console together."),
     "train": ("train", "train", "Train one symbol's own model."),
     "tune": ("train", "tune", "Search hyper-parameters."),
     "experiment": ("train", "experiment_app", "Compare configurations and models."),

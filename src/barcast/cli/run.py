@@ -153,9 +153,8 @@ def show_results(config: Config, run_id: str) -> None:
     if not answers.exists() and (config.open_workspace().models / "models.config").exists():
         from barcast.steps import asking
 
-        with asking.live_server(
-            config
-        ) as endpoint:  # nothing new went live: what answers now goes on answering
+        # Nothing new went live: what answers now goes on answering.
+        with asking.live_server(config) as endpoint:
             answers.write_text(json.dumps(asking.answers(config, endpoint), indent=2))
     if answers.exists():
         print("\nPredictions")
@@ -164,10 +163,11 @@ def show_results(config: Config, run_id: str) -> None:
         item["symbol"] for item in verdicts if item["outcome"] in ("promote", "hold") and not item.get("live")
     ]
     print(f"\nReport: {folder / 'report.html'}")
+    command = sys.argv[0] if "/" in sys.argv[0] else "barcast"
     print("Next:")
     if waiting:
-        print(f"  barcast models show {waiting[0]}    # what waits for a person")
-        print(f"  barcast models approve {waiting[0]} --by NAME --reason TEXT")
+        print(f"  {command} models show {waiting[0]}    # what waits for a person")
+        print(f"  {command} models approve {waiting[0]} --by NAME --reason TEXT")
     if answers.exists():
-        print("  barcast serve                 # keep the model server running")
-        print("  barcast predict --all         # in another terminal")
+        print(f"  {command} serve                 # keep the model server running")
+        print(f"  {command} predict --all         # in another terminal")

@@ -111,7 +111,9 @@ class FeedConfig(Section):
     overlap_bars: int = Field(
         default=2, ge=0, description="Newest bars asked for again, to notice late and corrected ones."
     )
-    late_bars: int = Field(default=60, ge=0, description="How many bars back a missing bar is still looked for.")
+    late_bars: int = Field(
+        default=60, ge=0, description="How many bars back a missing bar is still looked for."
+    )
     max_backoff_seconds: float = Field(
         default=60.0, gt=0, description="Longest pause between attempts to reconnect."
     )
