@@ -52,7 +52,7 @@ def automatic_priority(facts: Facts, config: PriorityConfig) -> float:
     It rises with every fact but reliability, with which it falls.
     """
     known = factors(facts, config)
-    weights = {name: getattr(config, f"{name}_weight") for name in known}
+    weights = {name: float(getattr(config, f"{name}_weight")) for name in known}
     total = sum(weights.values())
     if total <= 0:
         return 50.0
