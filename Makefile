@@ -22,7 +22,7 @@ check: setup ## lock drift, style, types, walls between rooms, generated files
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
-	@.venv/bin/lint-imports --no-timing
+	@.venv/bin/lint-imports --no-logo
 	@$(PY) -m pipelines.compile --check
 	@$(PY) docs/make_reference.py --check
 
