@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from barcast import clock, names
 from barcast.steps import candidates, slices
 from barcast.steps._record import Run, step
+
+if TYPE_CHECKING:
+    from barcast.evaluation.gate import Verdict
 
 
 @step
@@ -98,6 +102,8 @@ def gate(
             as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it
             checks=[checks[word], *_blessing(word, sliced)],
         )
+        if word == names.LINEAR and incumbent is None:
+            verdict = baseline_floor(verdict)
         judged.append(verdict)
         registry.judge(word, version, verdict)
         if verdict.outcome == "promote":
@@ -126,6 +132,23 @@ def gate(
     if any(v["live"] for v in verdicts):
         return "promote"
     return "wait" if counts["promote"] + counts["hold"] else "keep"
+
+
+def baseline_floor(verdict: Verdict) -> Verdict:
+    """The first baseline goes live as the fallback that others must beat, its weaknesses said aloud.
+
+    Without it nothing would answer at all. A server that cannot load it, unreadable results or a leak alarm still
+    keep it out.
+    """
+    failed = [c for c in verdict.checks if c.passed is not True and c.on_failure != "promote"]
+    serious = [c for c in failed if c.name == "infrastructure" or c.name.startswith("leak")]
+    if verdict.outcome == "promote" or not verdict.checks or serious:
+        return verdict
+    reasons = (
+        "Nothing answers yet: the baseline goes live as the fallback that every model must beat.",
+        *(f"It is weak: {c.name}: {c.detail}" for c in failed),
+    )
+    return replace(verdict, outcome="promote", reasons=reasons)
 
 
 def _blessing(word: str, sliced: dict[str, Any]) -> list[Any]:
