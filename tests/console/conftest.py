@@ -111,6 +111,7 @@ def console(scene: Registry, access: Access) -> Iterator[SimpleNamespace]:
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # a request that comes before the server's thread waits instead of being refused
     app = create_app(scene, access, NOWHERE)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -101,7 +101,8 @@ def test_when_the_supervisor_is_killed_its_programs_end(tmp_path: Path) -> None:
     assert killed.stdout is not None
     line = killed.stdout.readline()
     process = int(line.partition("process ")[2].rstrip(")\n"))
-    until(lambda: b"time.sleep" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[3])
+    command = Path(f"/proc/{process}/cmdline")
+    until(lambda: command.read_bytes().split(b"\0")[1:2] == [b"-S"])  # it has become the program
     killed.kill()
     killed.wait()
     until(lambda: not alive(process))

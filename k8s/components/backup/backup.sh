@@ -3,6 +3,10 @@
 set -eu
 : "${BACKUPS:?}" "${PGHOST:?}" "${MODELS:?}" "${STATE:?}" "${KEEP:=14}"
 name=$(date -u +%Y%m%dT%H%M%SZ)
+while [ -e "$BACKUPS/$name" ]; do # a name belongs to one backup
+  sleep 1
+  name=$(date -u +%Y%m%dT%H%M%SZ)
+done
 target="$BACKUPS/.$name"
 mkdir -p "$target"
 for database in $(psql -At -d postgres -c "select datname from pg_database where not datistemplate and datname <> 'postgres'"); do
