@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import values as prometheus_values
 
 from barcast.serving.types import Prediction
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+# Importing Feast switches prometheus_client to files shared by processes, where two registries of one process add up.
+prometheus_values.ValueClass = prometheus_values.MutexValue
 
 
 class Metrics:
