@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "feedback": ("feedback", "app", "Report a trade's outcome."),
     "console": ("console", "console", "The web page for those who approve."),
     "parity": ("parity", "parity", "Compare batch, stream, store and served values."),
+    "monitor": ("monitor", "monitor", "What is wrong, since when, and what was done about it."),
     "status": ("status", "status", "The whole at a glance."),
     "doctor": ("status", "doctor", "Check this machine and workspace."),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from barcast.config.base import Section
+from barcast.config.monitoring import MonitoringConfig
 
 
 class PriorityConfig(Section):
@@ -110,7 +111,8 @@ class SchedulesConfig(Section):
 
 
 class OperationsConfig(Section):
-    """Training queue and schedules."""
+    """Training queue, schedules, monitoring."""
 
     queue: QueueConfig = QueueConfig()
     schedules: SchedulesConfig = SchedulesConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()

@@ -68,12 +68,12 @@ def profile_features(frame: pl.DataFrame) -> FeatureProfile:
     edges: dict[str, tuple[float, ...]] = {}
     shares: dict[str, tuple[float, ...]] = {}
     for name in _features(frame):
-        values = _finite(rows[name])
+        values = finite(rows[name])
         if values.size < _MIN_ROWS:
             continue
         cuts = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
         edges[name] = tuple(cuts.tolist())
-        shares[name] = tuple(_shares(values, cuts).tolist())
+        shares[name] = tuple(bin_shares(values, cuts).tolist())
     return FeatureProfile(frame.height, edges, shares)
 
 
@@ -156,10 +156,10 @@ def _profile(frame: pl.DataFrame, names: list[str], reference: FeatureProfile | 
     for name in names:
         psi = None
         if reference is not None and name in reference.edges:
-            values = _finite(rows[name])
+            values = finite(rows[name])
             if values.size >= _MIN_ROWS:
                 psi = stability_index(
-                    reference.shares[name], _shares(values, np.asarray(reference.edges[name]))
+                    reference.shares[name], bin_shares(values, np.asarray(reference.edges[name]))
                 )
         null_share = nulls[name][0] / total
         table.append(
@@ -218,13 +218,15 @@ def _thinned(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.gather_every(max(1, -(-frame.height // _MAX_ROWS)))
 
 
-def _finite(column: pl.Series) -> np.ndarray:
+def finite(column: pl.Series) -> np.ndarray:
+    """The column's finite values as float64."""
     values = column.drop_nulls().to_numpy().astype(np.float64)
-    finite: np.ndarray = values[np.isfinite(values)]
-    return finite
+    kept: np.ndarray = values[np.isfinite(values)]
+    return kept
 
 
-def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def bin_shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Share of the values in each bin between the inner edges, (edges + 1,)."""
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=edges.size + 1)
     shares: np.ndarray = counts / values.size
     return shares
