@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
+import failing_pipeline
 import kfp_double
 import pytest
+from kfp import compiler
 
 from barcast.adapters import kubeflow
 from barcast.errors import ClusterError, ConfigError
@@ -69,3 +72,15 @@ def test_runs_are_listed_watched_cancelled_and_started_again() -> None:
 def test_unknown_run_is_a_clear_error() -> None:
     with kfp_double.serve() as server, pytest.raises(ClusterError, match="did not accept"):
         kubeflow.cancel_run("nothing", host=server.url)
+
+
+def test_failing_step_on_this_machine_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster's retries wait minutes; here the same bad input would only fail again."""
+
+    compiled = tmp_path / "failing.yaml"
+    compiler.Compiler().compile(failing_pipeline.failing, str(compiled))
+    assert "maxRetryCount: 2" in compiled.read_text()
+    monkeypatch.setattr(kubeflow, "compiled", lambda name: compiled)
+    with pytest.raises(RuntimeError):
+        kubeflow.run_local("failing", {"marks": str(tmp_path / "marks")}, tmp_path / "root")
+    assert (tmp_path / "marks").read_text() == "x"
