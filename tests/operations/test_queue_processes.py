@@ -113,7 +113,6 @@ def test_a_killed_workers_job_is_taken_up_by_another_after_its_lease(
     assert words == [("start", True), ("start", False), ("end", False)]
 
 
-@pytest.mark.slow  # hung once after SIGCONT and SIGTERM on a busy machine; the cause is not known yet
 def test_a_paused_worker_keeps_its_job_on_this_machine(config: Config, start: Start, tmp_path: Path) -> None:
     mine = settings("hangs_at_first", lease_seconds=1.0, heartbeat_seconds=0.2)
     queue = TrainingQueue(config.open_workspace(), mine)
@@ -129,6 +128,24 @@ def test_a_paused_worker_keeps_its_job_on_this_machine(config: Config, start: St
     lease = queue.claim()
     assert lease is not None
     assert lease.attempt == 1
+
+
+@pytest.mark.slow
+def test_a_resumed_worker_hears_the_stop_whichever_thread_the_kernel_gives_it_to(
+    config: Config, start: Start, tmp_path: Path
+) -> None:
+    """Without `_wake_main_thread` about one in seven sleeps on."""
+    mine = settings("hangs_at_first", lease_seconds=30.0, heartbeat_seconds=0.01)
+    queue = TrainingQueue(config.open_workspace(), mine)
+    for count in range(1, 31):
+        queue.request_training("A")
+        worker = start(mine)
+        until(lambda wanted=count: len(queue_marks.marks(tmp_path)) == wanted)
+        worker.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)
+        worker.send_signal(signal.SIGCONT)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) in (0, 143)
 
 
 def test_a_worker_that_lost_its_job_ends_itself(config: Config, start: Start, tmp_path: Path) -> None:

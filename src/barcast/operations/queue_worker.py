@@ -191,13 +191,33 @@ def _beat(queue: TrainingQueue, lease: Lease, over: threading.Event, end: Callab
             return
 
 
+def _wake_main_thread() -> None:
+    """Have the first signal reach the main thread, whichever thread the kernel gave it to.
+
+    Python runs handlers in the main thread only. A process that has just been resumed (SIGCONT) gets a SIGTERM in
+    any of its threads; the main one then sleeps on in its system call and never hears of it.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def pass_on() -> None:
+        signal.pthread_kill(main_thread, os.read(reader, 1)[0])
+
+    threading.Thread(target=pass_on, daemon=True).start()
+
+
 def main() -> int:
     """`python -m barcast.operations.queue_worker`: the process of one job; reads its settings from standard input."""
 
     def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the job is being given back: once is enough
         raise _StoppedError
 
     try:
+        _wake_main_thread()
         signal.signal(signal.SIGTERM, stop)
         given = json.load(sys.stdin)
         sys.path[:] = given["path"]
