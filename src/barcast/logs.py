@@ -1,4 +1,8 @@
-"""Structured logs: quiet by default (warnings and worse), on standard error, one line an event."""
+"""Structured logs: quiet by default (warnings and worse), on standard error, one line an event.
+
+Lines carry what is bound around them: run and step in pipelines, symbol and job in workers, symbol and version
+where a model speaks, and the trace where one is recorded.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from typing import Any
 
 import structlog
 
+from barcast import tracing
+
 
 def configure(level: str = "warning", *, json: bool = False) -> None:
     """Set the level ("debug" to "error") and the form (readable, or JSON lines for machines)."""
@@ -15,20 +21,32 @@ def configure(level: str = "warning", *, json: bool = False) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _with_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # standard error as it is then
         cache_logger_on_first_use=False,
     )
 
 
+def bound(**values: Any) -> Any:
+    """A context in which every log line of this thread or task carries `values` (run, step, symbol, version ...)."""
+    return structlog.contextvars.bound_contextvars(**values)
+
+
+def _with_trace(_: Any, __: str, event: Any) -> Any:
+    if found := tracing.trace_id():
+        event["trace"] = found
+    return event
+
+
 def get(name: str) -> Any:
     """A logger bound to `name`; `log.bind(symbol=..., version=...)` adds context."""
-    return structlog.get_logger().bind(logger=name)
+    return structlog.get_logger(logger_name=name)  # lazy: a level set after this import holds too
 
 
 configure()

@@ -110,7 +110,7 @@ def test_when_the_supervisor_is_killed_its_programs_end(tmp_path: Path) -> None:
 
 def test_up_starts_every_program_of_a_workspace_with_its_own_configuration(tmp_path: Path) -> None:
     found = programs(Config(), tmp_path / "up.yaml")
-    assert list(found) == ["server", "gateway", "console", "worker", "scheduler", "feed"]
+    assert list(found) == ["server", "gateway", "console", "worker", "scheduler", "monitor", "feed"]
     for program in found.values():
         assert program.command[-2:] == ["--config", str(tmp_path / "up.yaml")]
         words = list(program.command[3:-2])

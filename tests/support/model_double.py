@@ -49,6 +49,7 @@ class ModelDouble:
     def __init__(self) -> None:
         self.models: dict[tuple[str, int], Answer | grpc.StatusCode] = {}
         self.calls: list[tuple[str, int, int]] = []
+        self.traces: list[str] = []  # the `traceparent` of each call that carried one
         self.delay_seconds = 0.0
         self.unavailable_times = 0
         self._lock = threading.Lock()
@@ -73,6 +74,7 @@ class ModelDouble:
         inputs = {k: unpack(v, k) for k, v in request.inputs.items()}
         with self._lock:
             self.calls.append((name, version, len(inputs["window"])))
+            self.traces += [str(v) for k, v in context.invocation_metadata() if k == "traceparent"]
             if self.unavailable_times > 0:
                 self.unavailable_times -= 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "come back later")

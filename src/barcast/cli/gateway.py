@@ -31,6 +31,7 @@ def serve(
 
     import uvicorn
 
+    from barcast import tracing
     from barcast.errors import ServingError
     from barcast.serving.gateway import create_app
     from barcast.serving.prediction_log import PredictionLog
@@ -39,6 +40,7 @@ def serve(
     settings = current(config)
     workspace = settings.open_workspace()
     gate = settings.gateway
+    tracing.configure(settings, "gateway")
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

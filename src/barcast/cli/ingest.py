@@ -121,12 +121,19 @@ def feed(
         float, typer.Option(help="Replay the table's bars at this many times real speed.")
     ] = 0.0,
     max_batches: Annotated[int, typer.Option(help="Stop after so many closes; 0: never.")] = 0,
+    predict: Annotated[
+        bool,
+        typer.Option("--predict", help="Features, online store, prediction and decision for each close."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Follow the source: each close as it comes, kept in the local log and moved to the table in batches.
 
     With --replay the table's own bars go through the same door and nothing is stored.
     """
+    from contextlib import ExitStack
+
+    from barcast import tracing
     from barcast.bars.live import follow, replay_feed
 
     settings = current(config)
@@ -149,13 +156,35 @@ def feed(
                     break
             health = running.health
         else:
-            done = follow(settings, place, on_batch=show, max_batches=max_batches or None)
+            tracing.configure(settings, "feed")
+            with ExitStack() as stack:
+                on_batch = show
+                if predict:
+                    from barcast.operations.live import Live
+
+                    live = stack.enter_context(Live(settings))
+
+                    def on_batch(batch: Any) -> None:
+                        show(batch)
+                        _advise(live(batch), json)
+
+                done = follow(settings, place, on_batch=on_batch, max_batches=max_batches or None)
             counts, health = {"batches": done.batches, "bars": done.bars}, done.health
     except KeyboardInterrupt:
         typer.echo("stopped; all bars are in the table")
         return
     met = {name: value for name, value in vars(health).items() if value not in ("", [], None)}
     _show({**counts, **met}, json)
+
+
+def _advise(answers: list[Any], json: bool) -> None:
+    """One line an answer."""
+    for answer in answers:
+        if json:
+            typer.echo(answer.model_dump_json())
+        else:
+            said = answer.decision.action if answer.decision else f"refused: {answer.reason}"
+            typer.echo(f"  {answer.symbol:12} {said}  {answer.model or ''} v{answer.model_version or '-'}")
 
 
 def _store(config: Path | None) -> Any:

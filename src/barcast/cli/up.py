@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def up(
     without: Annotated[
         list[str] | None,
-        typer.Option(help="Leave one out: server, gateway, console, worker, scheduler or feed."),
+        typer.Option(help="Leave one out: server, gateway, console, worker, scheduler, monitor or feed."),
     ] = None,
     feed: Annotated[bool, typer.Option("--feed", help="Follow the live feed too.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Run model server, gateway, console, queue worker and scheduler; restart what ends; Ctrl+C stops all."""
+    """Run model server, gateway, console, queue worker, scheduler and monitor; restart what ends; Ctrl+C stops all."""
     from barcast.operations.supervisor import Supervisor
 
     settings = current(config)
@@ -67,7 +67,8 @@ def programs(settings: Config, path: Path) -> dict[str, Program]:
         Program("console", barcast("console")),
         Program("worker", barcast("queue", "work")),
         Program("scheduler", barcast("schedule", "run")),
-        Program("feed", barcast("bars", "feed")),
+        Program("monitor", barcast("monitor", "--follow")),
+        Program("feed", barcast("bars", "feed", "--predict")),
     ]
     return {program.name: program for program in found}
 

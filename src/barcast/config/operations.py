@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from barcast.config.base import Section
@@ -110,9 +112,25 @@ class SchedulesConfig(Section):
     )
 
 
+class TracingConfig(Section):
+    """OpenTelemetry traces from bar to decision."""
+
+    exporter: Literal["off", "otlp", "file"] = Field(
+        default="off",
+        description="Where spans go: nowhere, an OTLP collector over HTTP, or a file of JSON lines.",
+    )
+    endpoint: str = Field(
+        default="",
+        description="The collector's URL, e.g. http://collector:4318/v1/traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    file: str = Field(default="", description="The file; empty: `logs/traces.jsonl` in the workspace.")
+    sample_share: float = Field(default=1.0, ge=0, le=1, description="Share of traces that are recorded.")
+
+
 class OperationsConfig(Section):
-    """Training queue, schedules, monitoring."""
+    """Training queue, schedules, monitoring, traces."""
 
     queue: QueueConfig = QueueConfig()
     schedules: SchedulesConfig = SchedulesConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    tracing: TracingConfig = TracingConfig()

@@ -18,6 +18,10 @@ class GatewayConfig(Section):
         default=8700, ge=0, le=65535, description="Port the gateway listens on; 0 takes a free one."
     )
     require_keys: bool = Field(default=True, description="Refuse requests without a known API key.")
+    metrics_open: bool = Field(
+        default=True,
+        description="Show the Prometheus page without a key: counts and times only, no prices and no keys.",
+    )
     keys_file: str = Field(
         default="", description="File of API key hashes; empty: `<workspace>/state/api_keys.json`."
     )

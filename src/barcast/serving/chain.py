@@ -9,6 +9,7 @@ invented: a link either gives its own numbers or a reason.
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -176,7 +177,9 @@ class Chain:
         for link, symbols in groups.items():
             part = {s: cases[s] for s in symbols}
             remote = link.model is not None and len(groups) > 1
-            job = self._pool.submit(self._try, link, part, table) if remote else None
+            job = None
+            if remote:  # the trace goes along into the worker thread
+                job = self._pool.submit(contextvars.copy_context().run, self._try, link, part, table)
             jobs.append((link, part, job))
         for link, part, job in jobs:
             found = job.result() if job is not None else self._try(link, part, table)

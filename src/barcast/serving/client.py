@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from barcast import tracing
 from barcast.errors import ServingError
 from barcast.serving.breaker import Breaker
 from barcast.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
@@ -169,16 +170,19 @@ class ModelClient:
         """
         request = _request(model, inputs, version, label, signature, outputs)
         end = time.monotonic() + (deadline_seconds or self.deadline_seconds)
-        for attempt in range(self._retries + 1):
-            self._admit()
-            try:
-                response = self._predict(request, timeout=max(0.001, end - time.monotonic()))
-            except grpc.RpcError as error:
-                pause = self._judge(error, model, attempt, end)
-                time.sleep(pause)
-            else:
-                self.breaker.success()
-                return _answer(response)
+        with tracing.span("model", model=model, version=version or 0):
+            carried = tracing.carried()
+            for attempt in range(self._retries + 1):
+                self._admit()
+                try:
+                    timeout = max(0.001, end - time.monotonic())
+                    response = self._predict(request, timeout=timeout, metadata=carried)
+                except grpc.RpcError as error:
+                    pause = self._judge(error, model, attempt, end)
+                    time.sleep(pause)
+                else:
+                    self.breaker.success()
+                    return _answer(response)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def predict_async(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client import values as prometheus_values
 
+from barcast.serving.breaker import Breaker
 from barcast.serving.types import Prediction
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -43,9 +44,16 @@ class Metrics:
             "barcast_gateway_requests", "Gateway requests", ["route", "status"], registry=r
         )
         self._seconds = Histogram("barcast_seconds", "Time of a step", ["step"], registry=r, buckets=_BUCKETS)
+        self._breaker = Gauge(
+            "barcast_breaker_open", "Circuit breaker of the model server: 1 open", registry=r
+        )
         self.feature_age = Gauge(
             "barcast_feature_timestamp", "Close of the newest bar answered (epoch)", registry=r
         )
+
+    def watch_breaker(self, breaker: Breaker) -> None:
+        """Show whether the circuit breaker of the model server is open (1), looked at when the page is asked for."""
+        self._breaker.set_function(lambda: float(breaker.state != "closed"))
 
     def count(self, what: str, labels: dict[str, str]) -> None:
         """Add one to a counter: answer, cache or log_failure."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from barcast import clock, intervals, logs
+from barcast import clock, intervals, logs, tracing
 from barcast.config import Config
 from barcast.decisions.decide import decide
 from barcast.decisions.together import decide_together
@@ -86,6 +86,7 @@ class Predictor:
             retry_base_seconds=serving.retry_base_seconds,
             breaker=Breaker(serving.breaker_failures, serving.breaker_open_seconds),
         )
+        self.metrics.watch_breaker(self.client.breaker)
         self.book = book or open_book(workspace, config)
         self.live = LiveReader(workspace.models, config.workspace)
         source = store or FeastWindows(workspace, config)
@@ -146,23 +147,27 @@ class Predictor:
         Raises:
             ConfigError: no symbol, too many, or one that is not a name.
         """
-        with self.metrics.timed("predict"):
+        with self.metrics.timed("predict"), tracing.span("predict") as current:
             self.book.refresh()
             wanted = self._wanted(symbols)
+            current.set_attribute("symbols", len(wanted))
             situations, refusals = self._situations(wanted)
             market = self.market(tuple(situations))
             use = account or empty_account(self.config)
             answers: dict[str, Prediction] = {s: refused(s, reason) for s, reason in refusals.items()}
-            signals = {s: signal_of(one, self.config) for s, one in situations.items()}
-            advice = decide_together(list(signals.values()), use, market, self.config.decisions)
-            for symbol, situation in situations.items():
-                answers[symbol] = build(situation, signals[symbol], advice[symbol], market, self.config)
+            with tracing.span("decision"):
+                signals = {s: signal_of(one, self.config) for s, one in situations.items()}
+                advice = decide_together(list(signals.values()), use, market, self.config.decisions)
+                for symbol, situation in situations.items():
+                    answers[symbol] = build(situation, signals[symbol], advice[symbol], market, self.config)
             if explain:
                 self._explain(situations, answers)
-            answers = self._record(answers)
+            with tracing.span("log"):
+                answers = self._record(answers)
             self._shadow(situations, use, market)
             for answer in answers.values():
                 self.metrics.answered(answer)
+                _tell(answer)
             return [answers[s] for s in wanted]
 
     async def predict_async(
@@ -264,7 +269,8 @@ class Predictor:
         return wanted
 
     def _situations(self, wanted: list[str]) -> tuple[dict[str, Situation], dict[str, str]]:
-        windows = self.windows.read(wanted)
+        with tracing.span("windows"):
+            windows = self.windows.read(wanted)
         # What is wrong with the input itself is refused; what is only missing or late may still be answered
         # by a rule.
         refusals = {s: w for s, w in windows.items() if isinstance(w, str) and not rules_may_answer(w)}
@@ -340,6 +346,21 @@ class Predictor:
             _log.warning("prediction log failed", error=f"{type(error).__name__}: {error}"[:300])
             self.metrics.count("log_failure", {"error": type(error).__name__})
             return answers
+
+
+def _tell(answer: Prediction) -> None:
+    """One line an answer, at level info."""
+    decision = answer.decision
+    _log.info(
+        "answered",
+        symbol=answer.symbol,
+        model=answer.model,
+        version=answer.model_version,
+        status=answer.status,
+        bar=str(answer.feature_timestamp),
+        action=decision.action if decision else None,
+        reason=answer.reason,
+    )
 
 
 def open_predictor(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from barcast import clock
+from barcast import clock, logs
 from barcast.config import Config
 from barcast.errors import BarcastError
 from barcast.workspace import Workspace
@@ -58,7 +58,8 @@ def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str
         run = Run(parsed, parsed.open_workspace(), run_id, function.__name__)
         run.event("started")
         try:
-            result = function(run, *args, **kwargs)
+            with logs.bound(run=run_id, step=run.step):
+                result = function(run, *args, **kwargs)
         except BaseException as error:
             hint = error.hint if isinstance(error, BarcastError) else ""
             text = error.message if isinstance(error, BarcastError) else f"{type(error).__name__}: {error}"

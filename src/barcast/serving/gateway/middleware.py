@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from barcast import logs
+from barcast import logs, tracing
 from barcast.config.serving import GatewayConfig
 from barcast.serving.gateway.security import Caller, KeyFile, RateLimit
 from barcast.serving.metrics import Metrics
 
 _log = logs.get("serving.gateway")
-_OPEN = {"/healthz"}
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -38,6 +37,7 @@ class Door:
         self, app: Any, *, keys: KeyFile | None, limit: RateLimit, config: GatewayConfig, metrics: Metrics
     ) -> None:
         self._app, self._keys, self._limit, self._config, self._metrics = app, keys, limit, config, metrics
+        self._open = {"/healthz", "/metrics"} if config.metrics_open else {"/healthz"}
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Pass or refuse one request."""
@@ -54,7 +54,8 @@ class Door:
             await send(message)
 
         try:
-            await self._enter(scope, receive, counted)
+            with tracing.span("request", method=scope["method"]):
+                await self._enter(scope, receive, counted)
         finally:
             route = scope.get("route")
             name = getattr(route, "path", "none")
@@ -68,7 +69,7 @@ class Door:
             )
 
     async def _enter(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["path"] in _OPEN:
+        if scope["path"] in self._open:
             await self._app(scope, receive, send)
             return
         headers = {k.lower(): v for k, v in scope["headers"]}

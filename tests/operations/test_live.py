@@ -1,0 +1,194 @@
+"""The live loop with a real feed, feature engine, Feast store and gRPC call: answers, recovery, and one trace a bar."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from model_double import ModelDouble, outputs
+
+from barcast.bars.feed import Batch
+from barcast.bars.ingest import open_store
+from barcast.bars.live import open_log
+from barcast.bars.sources.simulator import simulate
+from barcast.config import Config
+from barcast.operations.live import Live
+
+NUM_BARS = 420
+MODEL = "lively.universal"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ModelDouble]:
+    double = ModelDouble()
+    double.models[(MODEL, 1)] = outputs((0.1, 0.3, 0.6))
+    yield double
+    double.stop()
+
+
+def made(folder: Path, at: str, **tracing: Any) -> tuple[Config, pl.DataFrame]:
+    """A workspace with all bars but the last three closes, and one live version; those closes."""
+    config = Config.model_validate(
+        {
+            "workspace": "lively", "interval": "1h", "horizon_bars": 3, "lookback_bars": 5,
+            "storage": {"root": str(folder / "root")}, "source": {"kind": "simulator"},
+            "universe": {"calendar": "24/7"}, "features": {"categories": ["price_action"]},
+            "serving": {"endpoint": at, "deadline_seconds": 20}, "operations": {"tracing": tracing},
+        }
+    )  # fmt: skip
+    bars = simulate(2, NUM_BARS, "1h", 5, calendar="24/7", start=datetime(2025, 1, 1, tzinfo=UTC))
+    times = bars["event_timestamp"].unique().sort()
+    workspace = config.open_workspace()
+    open_store(config, workspace).append(bars.filter(pl.col("event_timestamp") < times[-3]))
+    workspace.models.mkdir(parents=True)
+    (workspace.models / "models.config").write_text(
+        f'model_config_list {{ config {{ name: "{MODEL}" base_path: "x" model_platform: "tensorflow" '
+        'model_version_policy { specific { versions: 1 } } version_labels { key: "stable" value: 1 } } }\n'
+    )
+    return config, bars.filter(pl.col("event_timestamp") >= times[-3])
+
+
+def batches(bars: pl.DataFrame) -> list[Batch]:
+    parts = bars.sort("event_timestamp", "symbol").partition_by("event_timestamp", maintain_order=True)
+    return [Batch(part["event_timestamp"][0], part, "live") for part in parts]
+
+
+def test_each_close_is_answered_from_its_own_window_and_a_correction_begins_again(
+    tmp_path: Path, server: ModelDouble
+) -> None:
+    config, coming = made(tmp_path, server.endpoint)
+    log = open_log(config, config.open_workspace())
+    first, second, third = batches(coming)
+    with Live(config) as live:
+        for batch in (first, second):
+            log.append(batch.bars)
+            answers = live(batch)
+            assert [(a.symbol, a.status, a.feature_timestamp) for a in answers] == [
+                (s, "success", batch.event_timestamp) for s in ("SIM0000", "SIM0001")
+            ]
+            assert all(a.model == MODEL and a.decision is not None and a.prediction_id for a in answers)
+        online = live.store.online(["SIM0000"], as_of=second.event_timestamp)["SIM0000"]
+        assert online.event_timestamp == second.event_timestamp
+        changed = second.bars.with_columns(pl.col("high") * 1.5)
+        log.append(changed)
+        assert live(Batch(second.event_timestamp, changed, "correction")) == []
+        log.append(third.bars)
+        live(third)
+        corrected = live._tails["SIM0000"].copy()
+    with Live(config) as fresh:  # what a restart computes from the stored bars
+        assert fresh._tails["SIM0000"] == pytest.approx(corrected, rel=1e-5, nan_ok=True)
+        assert fresh(first) == []  # known already
+
+
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+from barcast import logs, tracing
+from barcast.config import Config
+from barcast.operations.live import Live
+from barcast.bars.feed import Batch
+import polars as pl
+if __name__ == "__main__":
+    config = Config.model_validate_json(Path(sys.argv[1]).read_text())
+    logs.configure("info", json=True)
+    tracing.configure(config, "feed")
+    bars = pl.read_parquet(sys.argv[2])
+    with Live(config) as live:
+        live(Batch(bars["event_timestamp"][0], bars, "live"))
+"""
+
+
+class Collector(HTTPServer):
+    """An OTLP collector: what it is sent over HTTP, decoded."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.services: set[str] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = ExportTraceServiceRequest.FromString(body)
+        for resource in request.resource_spans:
+            named = {a.key: a.value.string_value for a in resource.resource.attributes}
+            self.server.services.add(named["service.name"])  # type: ignore[attr-defined]
+            for scope in resource.scope_spans:
+                self.server.spans += list(scope.spans)  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    running = Collector()
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    yield running
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def run(config: Config, coming: pl.DataFrame, folder: Path) -> list[dict[str, Any]]:
+    """One live bar in a process of its own; its log lines."""
+    (folder / "config.json").write_text(config.model_dump_json())
+    first = batches(coming)[0].bars
+    first.write_parquet(folder / "bars.parquet")
+    (folder / "live.py").write_text(SCRIPT)
+    words = [str(folder / name) for name in ("live.py", "config.json", "bars.parquet")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+def test_one_live_bar_to_its_decision_is_one_trace(
+    tmp_path: Path, server: ModelDouble, collector: Collector
+) -> None:
+    address = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+    config, coming = made(tmp_path, server.endpoint, exporter="otlp", endpoint=address)
+    lines = run(config, coming, tmp_path)
+    assert collector.services == {"barcast-feed"}
+    (trace,) = {span.trace_id for span in collector.spans}
+    by_id = {span.span_id: span for span in collector.spans}
+    way = {s.name: by_id[s.parent_span_id].name if s.parent_span_id else "" for s in collector.spans}
+    assert way == {
+        "bar": "",
+        "features": "bar",
+        "predict": "bar",
+        "windows": "predict",
+        "model": "predict",
+        "decision": "predict",
+        "log": "predict",
+        "push": "bar",
+    }
+    assert server.traces[-1].split("-")[1] == trace.hex()  # the model server is told the trace
+    answered = [line for line in lines if line["event"] == "answered"]
+    assert {(a["symbol"], a["model"], a["version"], a["trace"]) for a in answered} == {
+        (symbol, MODEL, 1, trace.hex()) for symbol in ("SIM0000", "SIM0001")
+    }
+
+
+@pytest.mark.slow
+def test_traces_go_to_a_file_where_that_is_configured(tmp_path: Path, server: ModelDouble) -> None:
+    config, coming = made(tmp_path, server.endpoint, exporter="file")
+    run(config, coming, tmp_path)
+    path = config.open_workspace().logs / "traces.jsonl"
+    spans = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({span["context"]["trace_id"] for span in spans}) == 1
+    assert {"bar", "predict", "decision"} <= {span["name"] for span in spans}
