@@ -17,10 +17,13 @@ from typer.testing import CliRunner
 
 from barcast import clock
 from barcast.bars.ingest import open_store
-from barcast.operations.monitoring import Monitor, Report, monitor, outcomes
+from barcast.config.operations import OperationsConfig
+from barcast.operations.monitoring import History, ModelReport, Monitor, Reading, Report, monitor, outcomes
+from barcast.operations.monitoring.collect import Collected, References
 from barcast.operations.monitoring.drift import feature_drift
+from barcast.operations.monitoring.respond import respond
 from barcast.operations.monitoring.serving import quantile
-from barcast.operations.queue import TrainingQueue
+from barcast.operations.queue import RECALIBRATE, TrainingQueue
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,15 @@ def test_what_was_asked_for_is_not_asked_again_and_alerts_keep_their_time(
             assert alert in first.alerts or alert.since == min(a.since for a in first.alerts)
     queue = TrainingQueue(world.config.open_workspace(), world.config.operations.queue)
     assert {row["requests"] for row in queue.status()} == {1}
+
+
+def test_a_symbol_that_the_universal_model_answers_for_is_queued_by_itself(
+    world: worlds.World, first: Report
+) -> None:
+    (asked,) = [a for a in first.actions if a.subject == "SIM0002"]
+    assert (asked.kind, "answered by the universal model" in asked.text) == ("retrain", True)
+    queue = TrainingQueue(world.config.open_workspace(), world.config.operations.queue)
+    assert queue.status("SIM0002")[0]["state"] == "queued"
 
 
 def test_the_history_holds_readings_actions_and_the_newest_report(world: worlds.World, first: Report) -> None:
@@ -245,3 +257,56 @@ def test_a_workspace_without_anything_is_no_fault(tmp_path: Path) -> None:
     assert report.models == ()
     assert [a.name for a in report.alerts] == []
     assert open_store(config, config.open_workspace()).exists is False
+
+
+def degraded(word: str, *alerts: str) -> ModelReport:
+    readings = tuple(Reading(name=name, value=9.0, bound=8.0, alert=name) for name in alerts)
+    return ModelReport(
+        model=f"watched.{word}", version=1, word=word, kind="network", since=clock.now(), answers=1, outcomes=1,
+        readings=readings,
+    )  # fmt: skip
+
+
+def test_a_model_that_is_only_miscalibrated_is_recalibrated_and_requests_are_limited(
+    tmp_path: Path, world: worlds.World
+) -> None:
+    config = world.config.model_copy(
+        update={
+            "workspace": "limited",
+            "operations": OperationsConfig.model_validate({"monitoring": {"retrain_per_day": 2}}),
+        }
+    )
+    queue = TrainingQueue(config.open_workspace(), config.operations.queue)
+    history = History(tmp_path / "history.db")
+    reports = [
+        degraded("A", "CalibrationDrift"),
+        degraded("B", "CalibrationDrift", "ConceptDrift"),
+        degraded("C", "FeatureDrift"),
+        degraded("_linear", "ConceptDrift"),
+        degraded("D", "PredictionDrift"),
+    ]
+
+    def respond_and_keep(queue_all: bool) -> dict[str, str]:
+        collected = Collected(config, References())
+        actions = respond(collected, reports, history, queue_all=queue_all)
+        now = collected.now
+        history.add(
+            Report(
+                workspace="limited", at=now, as_of=now, models=(), whole=(), alerts=(), actions=tuple(actions)
+            ),
+            {},
+            1.0,
+        )
+        return {a.subject: a.kind for a in actions}
+
+    done = respond_and_keep(queue_all=False)
+    assert done["A"] in ("recalibrate", "waits")
+    assert sorted(done.values()).count("waits") == 1
+    assert set(done) == {"A", "B", "C"}  # the baseline comes with the next full training; D is no fault
+    assert respond_and_keep(queue_all=True) == {}  # a day later, not before
+    waiting = {row["symbol"]: row["reason"] for row in queue.status()}
+    assert "A" not in waiting  # left to the pipeline that looked
+    with clock.fixed(clock.now() + timedelta(days=8)):
+        reports[1:] = []
+        assert respond_and_keep(queue_all=True) == {"A": "recalibrate"}
+    assert queue.status("A")[0]["reason"] == RECALIBRATE

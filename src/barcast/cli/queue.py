@@ -39,6 +39,7 @@ def request(
     json: JsonOption = False,
 ) -> None:
     """Ask for trainings; a symbol that already waits keeps its place or moves up."""
+    from barcast.bars.ingest import open_store
     from barcast.operations import queue_facts
 
     settings, queue = _open(config)
@@ -55,7 +56,9 @@ def request(
     if everything:
         chosen = list(facts)
     elif without_own:
-        chosen, reason = queue_facts.uncovered(settings, facts), "answered by the universal model"
+        bars = open_store(settings, settings.open_workspace()).read().group_by("symbol").len()
+        chosen = queue_facts.uncovered(settings, dict(bars.iter_rows()))
+        reason = "answered by the universal model"
     elif not chosen:
         raise ConfigError("No symbol is named.", hint="Name symbols, or give --all or --uncovered.")
     jobs = queue.request_batch(chosen, priority, reason=reason, facts=facts)

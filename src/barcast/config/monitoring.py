@@ -82,4 +82,8 @@ class MonitoringConfig(Section):
     retrain_per_day: int = Field(
         default=20, ge=0, description="Most retrainings asked for in 24 hours, all models together."
     )
+    cover: bool = Field(
+        default=True,
+        description="Whether symbols with bars enough that the universal model answers for are queued by themselves.",
+    )
     rollback: bool = Field(default=True, description="Whether a harmful model is rolled back by policy.")

@@ -30,6 +30,8 @@ from barcast.operations.queue_rows import close, due, enqueue, readable
 from barcast.operations.queue_store import Store, jobs
 from barcast.workspace import Workspace
 
+RECALIBRATE = "recalibrate"  # the reason of a job that only fits the probabilities again
+
 
 class LeaseLostError(RefusedError):
     """The job is no longer this worker's; whatever it still does must stop."""

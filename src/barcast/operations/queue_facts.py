@@ -1,7 +1,7 @@
 """What the workspace knows of its symbols, for the automatic priority, and which have no model of their own yet.
 
 Bars give traded value and volatility, the registry age and reliability of models, the log of answers use and
-opportunity. Drift is measured by monitoring and handed in.
+opportunity, monitoring's newest report drift.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def gather(config: Config, *, drift: Mapping[str, float] | None = None) -> dict[
     """The facts of every symbol in the table of bars.
 
     Args:
-        drift: population stability index of symbols, where measured.
+        drift: population stability index of symbols; what monitoring saw last, where none is given.
     """
     from barcast.bars.ingest import open_store
 
@@ -39,6 +39,7 @@ def gather(config: Config, *, drift: Mapping[str, float] | None = None) -> dict[
         return {}
     as_of: Any = bars["event_timestamp"].max()
     found = market(bars, config)
+    measured = _drift(config) if drift is None else drift
     ages, reliability = _models(config, as_of)
     asked, expected = _answers(config)
     return {
@@ -48,7 +49,7 @@ def gather(config: Config, *, drift: Mapping[str, float] | None = None) -> dict[
             reliability=reliability.get(symbol),
             answers_per_day=asked.get(symbol, 0.0),
             opportunity=expected.get(symbol),
-            drift=(drift or {}).get(symbol),
+            drift=measured.get(symbol),
         )
         for symbol, facts in found.items()
     }
@@ -82,16 +83,15 @@ def market(bars: pl.DataFrame, config: Config) -> dict[str, Facts]:
     }
 
 
-def uncovered(config: Config, facts: Mapping[str, Facts]) -> list[str]:
-    """Symbols with rows enough for a model of their own that the universal model still answers for."""
-    from barcast.bars.ingest import open_store
+def uncovered(config: Config, num_bars: Mapping[str, int]) -> list[str]:
+    """Symbols with rows enough for a model of their own that the universal model still answers for.
 
-    own = _models(config, None)[0]
-    store = open_store(config, config.open_workspace())
+    Args:
+        num_bars: stored bars of each symbol.
+    """
     least = config.training.min_symbol_rows
-    counts = store.read(symbols=sorted(facts)).group_by("symbol").len()
-    enough = set(counts.filter(pl.col("len") >= least)["symbol"])
-    return sorted(symbol for symbol in facts if symbol in enough and symbol not in own)
+    own = _models(config, None)[0]
+    return sorted(symbol for symbol, number in num_bars.items() if number >= least and symbol not in own)
 
 
 def _models(config: Config, as_of: datetime | None) -> tuple[dict[str, float], dict[str, float]]:
@@ -116,6 +116,29 @@ def _models(config: Config, as_of: datetime | None) -> tuple[dict[str, float], d
         if details.get("reliability") is not None:
             reliability[symbol] = float(details["reliability"])
     return ages, reliability
+
+
+def _drift(config: Config) -> dict[str, float]:
+    """Population stability index of each symbol's features by monitoring's newest report; where a symbol has no
+    model of its own, the universal model's."""
+    from barcast import names
+    from barcast.operations.monitoring.history import History
+
+    path = config.open_workspace().state / "monitoring.db"
+    report = History(path).latest() if path.exists() else None
+    if report is None:
+        return {}
+    found = {
+        model.word: reading.value
+        for model in report.models
+        for reading in model.readings
+        if reading.name == "feature_psi" and reading.value is not None
+    }
+    rest = found.pop(names.UNIVERSAL, None)
+    from barcast.bars.ingest import open_store
+
+    symbols = open_store(config, config.open_workspace()).symbols() if rest is not None else []
+    return {s: float(rest) for s in symbols if rest is not None} | found
 
 
 def _answers(config: Config) -> tuple[dict[str, float], dict[str, float]]:

@@ -114,7 +114,7 @@ class History:
         return [(datetime.fromtimestamp(at, UTC), value) for at, value in rows]
 
     def actions(
-        self, since: datetime, kinds: Sequence[str] = ("retrain", "rollback", "waits")
+        self, since: datetime, kinds: Sequence[str] = ("retrain", "recalibrate", "rollback", "waits")
     ) -> list[Action]:
         """Actions since then, oldest first."""
         marks = ", ".join("?" * len(kinds))

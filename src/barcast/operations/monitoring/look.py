@@ -30,11 +30,12 @@ class Monitor:
         self.history = History(config.open_workspace().state / "monitoring.db")
         self._references = References()
 
-    def look(self, *, act: bool = True) -> Report:
+    def look(self, *, act: bool = True, queue_all: bool = True) -> Report:
         """Judge everything once and keep the report.
 
         Args:
             act: ask for retrainings, roll back harmful models, and write outcomes into the prediction log.
+            queue_all: put recalibrations into the training queue too, not only retrainings.
 
         Raises:
             HistoryError: the history cannot be written. A part that cannot be read is an alert, not an error.
@@ -70,7 +71,9 @@ class Monitor:
             *guarded("disk", lambda: system.disk(collected)),
         ]
         actions: list[Action] = (
-            guarded("respond", lambda: respond(collected, judged, self.history)) if act else []
+            guarded("respond", lambda: respond(collected, judged, self.history, queue_all=queue_all))
+            if act
+            else []
         )
         whole += failed
         raised: dict[tuple[str, str], str] = {}
@@ -99,7 +102,8 @@ def monitor(config: Config, *, act: bool = True) -> Report:
 
     Everything is read from what is recorded already (bars, prediction log, registry, queue, Prometheus pages). The
     report is typed and JSON-ready (`report.model_dump_json()`); its history lies in `state/monitoring.db`. Retrainings
-    go into the training queue, rollbacks through the registry's policy; `report.actions` says which.
+    go into the training queue, rollbacks through the registry's policy; `report.actions` says which. Models that need
+    no more than a recalibration (`kind == "recalibrate"`) are named and left to the caller.
 
     Args:
         act: False only looks.
@@ -107,7 +111,7 @@ def monitor(config: Config, *, act: bool = True) -> Report:
     Raises:
         HistoryError: the history cannot be written.
     """
-    return Monitor(config).look(act=act)
+    return Monitor(config).look(act=act, queue_all=False)
 
 
 def _join_outcomes(collected: Collected) -> list[Any]:

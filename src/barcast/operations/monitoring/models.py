@@ -80,53 +80,41 @@ def _by_outcomes(collected: Collected, model: Model, known: pl.DataFrame, prior:
         return [Reading(name="harm", value=None, text=text)]
     p = [part.select(PROBABILITIES).to_numpy() for part in parts]
     y = [part["label"].to_numpy().astype(np.int64) for part in parts]
-    losses = np.array(
-        [
-            -np.log(np.maximum(a[np.arange(len(b)), b], outcomes.FLOOR)).mean()
-            for a, b in zip(p, y, strict=True)
-        ]
-    )
-
-    def against(other: Any) -> outcomes.Detected:
-        gains = [outcomes.log_gains(a, other(a), b).mean() for a, b in zip(p, y, strict=True)]
-        return outcomes.cusum(np.array(gains), settings.quiet_blocks)
-
-    harm = against(lambda a: np.tile(prior, (len(a), 1)))
-    over = against(lambda a: outcomes.tempered(a, outcomes.FLATTER))
-    under = against(lambda a: outcomes.tempered(a, outcomes.SHARPER))
+    found = outcomes.judge(p, y, prior, settings)
+    harm, tilt = found.harm, found.tilt
+    word = "too sure" if found.too_sure else "not sure enough"
     whole, label = np.concatenate(p), np.concatenate(y)
-    rose, rise = outcomes.rose(losses, settings.concept_delta)
-    worst = max(over, under, key=lambda d: d.level - d.bound)
-    tilt = "too sure" if worst is over else "not sure enough"
-    harmful = harm.sure and harm.gain >= settings.harmful_loss
-    off = worst.sure and worst.gain >= settings.calibration_loss
     return [
         _shown(model, "accuracy", float(np.mean(whole.argmax(axis=1) == label))),
-        _shown(model, "log_loss", float(losses.mean())),
+        _shown(model, "log_loss", float(found.losses.mean())),
         _shown(model, "ece", outcomes.calibration_error(whole, label)),
         Reading(
             name="harm",
             value=harm.level,
             bound=harm.bound,
-            alert="ModelHarmful" if harmful else "",
+            alert="ModelHarmful" if found.harmful else "",
             text=f"constant class shares gain {harm.gain:+.3f} nats an answer over {harm.blocks} blocks; "
             f"harmful from {settings.harmful_loss:g} on, once chance is ruled out",
         ),
         Reading(
             name="miscalibration",
-            value=worst.level,
-            bound=worst.bound,
-            alert="CalibrationDrift" if off else "",
-            text=f"{tilt}: another temperature gains {worst.gain:+.3f} nats an answer over {worst.blocks} blocks",
+            value=tilt.level,
+            bound=tilt.bound,
+            alert="CalibrationDrift" if found.tilted else "",
+            text=f"{word}: another temperature gains {tilt.gain:+.3f} nats an answer over {tilt.blocks} blocks"
+            if tilt.level > 0
+            else "no other temperature would do better",
         ),
         Reading(
             name="loss_rise",
-            value=rise,
+            value=found.rise,
             bound=0.0,
-            alert="ConceptDrift" if rose else "",
-            text=f"ADWIN: the loss rose by {rise:.3f} nats and stayed" if rose else "ADWIN sees no lasting rise",
+            alert="ConceptDrift" if found.rise > 0 else "",
+            text=f"ADWIN: the loss rose by {found.rise:.3f} nats and stayed"
+            if found.rise > 0
+            else "ADWIN sees no lasting rise",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _shown(model: Model, name: str, value: float) -> Reading:

@@ -13,12 +13,15 @@ Ramdas and Rinaldo (2023). A weak but honest model is therefore left alone howev
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from barcast.config.monitoring import MonitoringConfig
 
 FLOOR = 1e-6  # a probability of 0 for what happened counts as this
 FLATTER, SHARPER = 0.5, 2.0  # powers of the probabilities: less sure, more sure
@@ -44,6 +47,57 @@ class Detected:
     def sure(self) -> bool:
         """Whether chance is ruled out."""
         return self.level >= self.bound
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the outcomes say of one model.
+
+    Attributes:
+        losses: (blocks,) mean log loss.
+        harm: constant class shares against the model; `harmful` once sure and beyond the rollback bound.
+        tilt: another temperature against the model's; `too_sure` says which way; `tilted` once sure and beyond.
+        rise: by how much ADWIN saw the loss rise, 0 where it did not.
+    """
+
+    losses: Values
+    harm: Detected
+    harmful: bool
+    tilt: Detected
+    tilted: bool
+    too_sure: bool
+    rise: float
+
+
+def judge(
+    p: Sequence[Values], y: Sequence[NDArray[np.int64]], prior: Values, settings: MonitoringConfig
+) -> Judged:
+    """All detectors over blocks.
+
+    Args:
+        p, y: per block (n, 3) probabilities and (n,) classes, oldest first.
+        prior: (3,) class shares of the training.
+    """
+    losses = np.array(
+        [-np.log(np.maximum(a[np.arange(len(b)), b], FLOOR)).mean() for a, b in zip(p, y, strict=True)]
+    )
+
+    def against(other: Callable[[Values], Values]) -> Detected:
+        gains = [log_gains(a, other(a), b).mean() for a, b in zip(p, y, strict=True)]
+        return cusum(np.array(gains), settings.quiet_blocks)
+
+    harm = against(lambda a: np.tile(prior, (len(a), 1)))
+    over, under = against(lambda a: tempered(a, FLATTER)), against(lambda a: tempered(a, SHARPER))
+    tilt = max(over, under, key=lambda d: d.level)
+    return Judged(
+        losses=losses,
+        harm=harm,
+        harmful=harm.sure and harm.gain >= settings.harmful_loss,
+        tilt=tilt,
+        tilted=tilt.sure and tilt.gain >= settings.calibration_loss,
+        too_sure=tilt is over,
+        rise=rose(losses, settings.concept_delta),
+    )
 
 
 def blocks(frame: pl.DataFrame, num_times: int) -> list[pl.DataFrame]:
@@ -88,8 +142,8 @@ def cusum(block_gains: Values, quiet_blocks: float) -> Detected:
     return Detected(max(level, 0.0), bound, len(since), float(since.mean()) if len(since) else 0.0)
 
 
-def rose(losses: Values, delta: float) -> tuple[bool, float]:
-    """Whether ADWIN finds that the blocks' losses rose and did not fall again, and by how much (nats).
+def rose(losses: Values, delta: float) -> float:
+    """By how much (nats) ADWIN finds that the blocks' losses rose and did not fall again; 0 where they did not.
 
     Args:
         losses: (blocks,) mean log loss, oldest first.
@@ -104,7 +158,7 @@ def rose(losses: Values, delta: float) -> tuple[bool, float]:
         detector.update(float(loss))
         if detector.drift_detected:
             rise = max(0.0, rise + detector.estimation - was)  # a fall takes back what rose before
-    return rise > 0, rise
+    return rise
 
 
 def calibration_error(p: Values, label: NDArray[np.int64]) -> float:

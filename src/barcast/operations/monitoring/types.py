@@ -66,11 +66,12 @@ class Action(_Plain):
     """What monitoring did, or would not do.
 
     Attributes:
-        kind: "retrain" (asked for), "rollback" (done), "waits" (a limit or a person is in the way).
+        kind: "retrain" (asked for), "recalibrate" (asked for: nothing but the probabilities is wrong), "rollback"
+            (done), "waits" (a limit or a person is in the way).
     """
 
     at: datetime
-    kind: Literal["retrain", "rollback", "waits"]
+    kind: Literal["retrain", "recalibrate", "rollback", "waits"]
     subject: str
     text: str
 
