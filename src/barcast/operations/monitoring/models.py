@@ -80,7 +80,7 @@ def _by_outcomes(collected: Collected, model: Model, known: pl.DataFrame, prior:
         return [Reading(name="harm", value=None, text=text)]
     p = [part.select(PROBABILITIES).to_numpy() for part in parts]
     y = [part["label"].to_numpy().astype(np.int64) for part in parts]
-    found = outcomes.judge(p, y, prior, settings)
+    found = outcomes.judge(outcomes.Blocks.of(p, y, prior), settings)
     harm, tilt = found.harm, found.tilt
     word = "too sure" if found.too_sure else "not sure enough"
     whole, label = np.concatenate(p), np.concatenate(y)

@@ -69,34 +69,53 @@ class Judged:
     rise: float
 
 
-def judge(
-    p: Sequence[Values], y: Sequence[NDArray[np.int64]], prior: Values, settings: MonitoringConfig
-) -> Judged:
-    """All detectors over blocks.
+@dataclass(frozen=True)
+class Blocks:
+    """What the detectors need of each block, (blocks,) each, oldest first.
 
-    Args:
-        p, y: per block (n, 3) probabilities and (n,) classes, oldest first.
-        prior: (3,) class shares of the training.
+    Attributes:
+        losses: mean log loss.
+        prior, flatter, sharper: mean log gain of constant class shares and of the two other temperatures.
     """
-    losses = np.array(
-        [-np.log(np.maximum(a[np.arange(len(b)), b], FLOOR)).mean() for a, b in zip(p, y, strict=True)]
-    )
 
-    def against(other: Callable[[Values], Values]) -> Detected:
-        gains = [log_gains(a, other(a), b).mean() for a, b in zip(p, y, strict=True)]
-        return cusum(np.array(gains), settings.quiet_blocks)
+    losses: Values
+    prior: Values
+    flatter: Values
+    sharper: Values
 
-    harm = against(lambda a: np.tile(prior, (len(a), 1)))
-    over, under = against(lambda a: tempered(a, FLATTER)), against(lambda a: tempered(a, SHARPER))
+    @classmethod
+    def of(cls, p: Sequence[Values], y: Sequence[NDArray[np.int64]], prior: Values) -> Blocks:
+        """From per block (n, 3) probabilities and (n,) classes, and the (3,) class shares of the training."""
+
+        def mean(other: Callable[[Values], Values]) -> Values:
+            return np.array([log_gains(a, other(a), b).mean() for a, b in zip(p, y, strict=True)])
+
+        losses = np.array([log_gains(a, np.ones_like(a), b).mean() for a, b in zip(p, y, strict=True)])
+        return cls(
+            losses,
+            mean(lambda a: np.tile(prior, (len(a), 1))),
+            mean(lambda a: tempered(a, FLATTER)),
+            mean(lambda a: tempered(a, SHARPER)),
+        )
+
+    def first(self, number: int) -> Blocks:
+        """The oldest blocks alone."""
+        return Blocks(self.losses[:number], self.prior[:number], self.flatter[:number], self.sharper[:number])
+
+
+def judge(found: Blocks, settings: MonitoringConfig) -> Judged:
+    """All detectors."""
+    harm = cusum(found.prior, settings.quiet_blocks)
+    over, under = (cusum(gains, settings.quiet_blocks) for gains in (found.flatter, found.sharper))
     tilt = max(over, under, key=lambda d: d.level)
     return Judged(
-        losses=losses,
+        losses=found.losses,
         harm=harm,
         harmful=harm.sure and harm.gain >= settings.harmful_loss,
         tilt=tilt,
         tilted=tilt.sure and tilt.gain >= settings.calibration_loss,
         too_sure=tilt is over,
-        rise=rose(losses, settings.concept_delta),
+        rise=rose(found.losses, settings.concept_delta),
     )
 
 
