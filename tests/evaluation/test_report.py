@@ -49,6 +49,25 @@ def test_evaluation_holds_all_models_and_baselines_on_the_same_rows(evaluation):
     assert hold["excess_annual_return"] == 0
 
 
+def test_report_shows_acted_share_accuracy_and_net_bps_from_each_side_confidence(evaluation):
+    table = evaluation.tables["network"]["side_thresholds"]
+    rows = evaluation.rows["network"]
+    p_sell, p_buy = rows["p_sell"].to_numpy(), rows["p_buy"].to_numpy()
+    forward = rows["forward_log_return"].to_numpy()
+    side = np.where(p_buy > p_sell, 1.0, -1.0)
+    acted = (np.maximum(p_sell, p_buy) / (p_sell + p_buy) >= 0.65) & (p_sell + p_buy >= 0.10)
+    line = table.row(by_predicate=pl.col("threshold") == 0.65, named=True)
+    assert line["acted_rows"] == acted.sum() > 10
+    assert line["acted_share"] == pytest.approx(acted.mean())
+    assert line["accuracy"] == pytest.approx((side * forward > 0)[acted].mean())
+    paid = 2e4 * CostsConfig(fee_bps=5).one_way
+    assert line["net_bps"] == pytest.approx((side * forward * 1e4)[acted].mean() - paid)
+    text = report.markdown(evaluation)
+    head = "| side confidence from | acted rows | acted | right side | net bps |"
+    assert head in text
+    assert f"| 65.0% | {acted.sum():,} | {acted.mean():.1%} |" in text
+
+
 def test_evaluation_drops_rows_that_a_model_lacks_and_says_so(world):
     bars, labels = world
     models = {

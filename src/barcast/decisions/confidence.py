@@ -46,7 +46,7 @@ def threshold_table(
     predictions: pl.DataFrame,
     *,
     cost_bps: float,
-    min_move_probability: float = 0.0,
+    min_move_probability: float = DecisionsConfig().min_move_probability,
     thresholds: Sequence[float] = DEFAULT_THRESHOLDS,
 ) -> pl.DataFrame:
     """What acting from each threshold on would have given, on rows whose outcome is known.

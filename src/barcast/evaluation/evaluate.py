@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from barcast.config.evaluation import CostsConfig, EvaluationConfig
+from barcast.decisions.confidence import threshold_table
 from barcast.errors import RefusedError
 from barcast.evaluation import (
     backtest,
@@ -238,6 +239,7 @@ def _tables(
         "thresholds": confidence.thresholds(
             frame, costs, horizon_bars=horizon_bars, num_levels=config.confidence_levels
         ),
+        "side_thresholds": threshold_table(frame, cost_bps=2e4 * costs.one_way),
         "coverage": confidence.coverage(frame),
         "cost_curve": capacity.cost_curve(
             bars, frame, costs, config.cost_levels_bps, horizon_bars=horizon_bars, bars_per_year=bars_per_year

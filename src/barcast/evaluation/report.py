@@ -283,6 +283,7 @@ def markdown(evaluation: Evaluation, context: Context | None = None) -> str:
     for title, key in (
         ("By answer and band of confidence", "bands"),
         ("If one acts only above a confidence", "thresholds"),
+        ("If one acts as decisions do, from a side confidence", "side_thresholds"),
         ("Cost curve", "cost_curve"),
         ("Break-even and capacity", "capacity"),
         (f"{name} by symbol", "by_symbol"),

@@ -93,6 +93,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "net_bps": ("net bps", "bps"),
     "net_bps_netted": ("net bps, trades netted", "bps"),
     "threshold": ("confidence from", "number"),
+    "side_threshold": ("side confidence from", "percent"),
     "acted_share": ("acted", "percent"),
     "cost_bps": ("one-way bps", "ratio"),
     "total_return": ("total", "percent"),
@@ -161,6 +162,9 @@ def tables(evaluation: Evaluation, slices: pl.DataFrame | None) -> dict[str, Tab
             .otherwise("regime")
             .alias("regime")
         )
+    )
+    out["side_thresholds"] = of_frame(
+        own["side_thresholds"].rename({"threshold": "side_threshold", "accuracy": "hit_rate"})
     )
     if slices is not None and slices.height:
         out["slices"] = of_frame(slices)

@@ -28,8 +28,8 @@ class Evaluation:
         intervals: per model {name: (low, high)} 95% from blocks of calendar time: accuracy, log_loss,
             net_bps_per_row, sharpe.
         backtests: per model.
-        tables: per model {"bands", "thresholds", "coverage", "cost_curve", "capacity", "by_period",
-            "by_regime", "by_symbol", "reliability"}.
+        tables: per model {"bands", "thresholds", "side_thresholds", "coverage", "cost_curve", "capacity",
+            "by_period", "by_regime", "by_symbol", "reliability"}.
         confusion: per model (3, 3) counts, rows = what happened.
         window: first and last bar decided on.
         dropped_rows: rows of any model that not all models had.
