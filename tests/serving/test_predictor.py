@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import timedelta
+from typing import Any
 
+import grpc
 import numpy as np
 import polars as pl
 import pytest
 from model_double import outputs
-from serving_world import F, T, World, make_bars
+from serving_world import F, T, World, linear_reference, make_bars
 
 from barcast.serving.caches import Window
 from barcast.serving.prediction_log import PredictionLog
@@ -19,7 +22,7 @@ def test_predict_with_all_symbols_asks_the_universal_model_once(world: World) ->
     with world.predictor() as predictor:
         answers = predictor.predict()
     assert [a.symbol for a in answers] == ["AAA", "BBB", "CCC"]
-    assert world.server.calls == [("w.universal", 1, 4)]  # three symbols, padded to a compiled size
+    assert world.server.calls == [("w.universal", 1, 8)]  # three symbols, padded to a compiled size
     assert all(a.model_kind == "universal" and a.fallback is None for a in answers)
 
 
@@ -51,7 +54,71 @@ def test_predict_with_symbol_ids_sends_them_and_zero_for_unknown(world: World) -
     world.server.models[("w.universal", 1)] = model
     with world.predictor() as predictor:
         predictor.predict(["BBB", "CCC"])
-    assert seen == [[2, 0, 0, 0]]
+    assert seen == [[2, 0, 0, 0, 0, 0, 0, 0]]
+
+
+def test_predict_with_more_symbols_than_a_batch_asks_equal_parts_at_the_same_time(world: World) -> None:
+    many = [f"S{i:02d}" for i in range(50)]
+    bars = make_bars(many, count=300)
+    world.book.update(bars)
+    for number, symbol in enumerate(many):
+        world.store.put(symbol, bars["event_timestamp"].max(), np.full((T, F), number / 100))
+
+    def model(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = outputs((0.1, 0.3, 0.6))(inputs)
+        return {**found, "expected_return": inputs["window"][:, -1, 0]}
+
+    world.server.models[("w.universal", 1)] = model
+    with world.predictor() as predictor:
+        answers = predictor.predict(many)
+    assert world.server.calls == [("w.universal", 1, 32)] * 2
+    assert [a.expected_return for a in answers] == pytest.approx([i / 100 for i in range(50)])
+
+
+def votes(*sides: tuple[float, float, float], weights: tuple[float, ...] = (0.5, 0.5)) -> Any:
+    """The signature `members` of an ensemble of two."""
+
+    def answer(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        b = len(inputs["window"])
+        return {
+            "member_probabilities": np.tile(np.array(sides, np.float32), (b, 1, 1)),
+            "member_weights": np.tile(np.array(weights, np.float32), (b, 1)),
+        }
+
+    return answer
+
+
+BUY, SELL = (0.1, 0.2, 0.7), (0.7, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("said", "now", "next_time"),
+    [
+        (votes(BUY, BUY), False, False),
+        (votes(BUY, SELL, weights=(0.6, 0.4)), False, False),
+        (votes(BUY, SELL, weights=(0.4, 0.6)), True, True),
+        # what was not heard is asked for again; what was said is kept with the answer
+        (grpc.StatusCode.INTERNAL, True, False),
+        (votes(BUY, BUY, weights=(float("nan"), 1.0)), True, False),
+    ],
+)
+def test_consensus_with_an_ensemble_asks_its_members_and_names_itself(
+    world: World, said: Any, now: bool, next_time: bool
+) -> None:
+    extra = world.files("w.universal", 1, {"AAA": 1}, **linear_reference())
+    serving = json.loads((extra / "serving.json").read_text())
+    (extra / "serving.json").write_text(json.dumps({**serving, "members": ["network", "linear"]}))
+    world.server.models[("w.universal", 1)] = outputs(BUY)
+    world.server.models[("w.universal", 1, "members")] = said
+    with world.predictor() as predictor:
+        first = predictor.predict(["AAA"])[0]
+        world.server.models[("w.universal", 1, "members")] = votes(BUY, BUY)
+        second = predictor.predict(["AAA"])[0]
+    for answer, refused in ((first, now), (second, next_time)):
+        assert answer.status == "success"
+        assert answer.fallback is None
+        assert answer.decision is not None
+        assert ("consensus" in {r.rule for r in answer.decision.refusals}) == refused
 
 
 def test_answer_fields_with_known_outputs_are_these(world: World) -> None:

@@ -44,10 +44,11 @@ def outputs(p: tuple[float, float, float], expected: float = 0.01, **changes: An
 
 
 class ModelDouble:
-    """Models by (name, version); each an answer function or a gRPC status to fail with."""
+    """Models by (name, version), other signatures by (name, version, signature): an answer function, or a gRPC status
+    to fail with."""
 
     def __init__(self) -> None:
-        self.models: dict[tuple[str, int], Answer | grpc.StatusCode] = {}
+        self.models: dict[tuple[Any, ...], Answer | grpc.StatusCode] = {}
         self.calls: list[tuple[str, int, int]] = []
         self.traces: list[str] = []  # the `traceparent` of each call that carried one
         self.delay_seconds = 0.0
@@ -80,14 +81,14 @@ class ModelDouble:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "come back later")
         if self.delay_seconds:
             time.sleep(self.delay_seconds)
-        model = self.models.get((name, version))
+        signature = request.model_spec.signature_name
+        model = self.models.get((name, version, signature), self.models.get((name, version)))
         if model is None:
             context.abort(
                 grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({name}, {version})"
             )
         if isinstance(model, grpc.StatusCode):
             context.abort(model, "it is broken")
-        signature = request.model_spec.signature_name
         arrays = model({**inputs, "signature": np.array([len(signature)])})
         response = predict_pb2.PredictResponse()
         response.model_spec.name = name

@@ -61,8 +61,8 @@ class ServingConfig(Section):
         default=5.0, gt=0, description="How long it is left alone before one trial call."
     )
     batch_sizes: tuple[int, ...] = Field(
-        default=(1, 4, 16, 64),
-        description="Batches are padded up to one of these sizes (XLA compiles each once).",
+        default=(1, 8, 32),
+        description="Batches are padded up to one of these sizes; those of model_server.xla_batch_sizes.",
     )
     max_stale_bars: float = Field(
         default=0.0,

@@ -110,6 +110,12 @@ def volatility(signal: Signal, market: Market, config: DecisionsConfig) -> list[
 
 def consensus(signal: Signal, side: int, config: DecisionsConfig) -> list[RuleRefusal]:
     """The ensemble's weighted vote must lie on the side; without an ensemble there is nothing to ask."""
+    if signal.members is None:
+        return [
+            RuleRefusal(
+                "consensus", "The ensemble's members could not be asked; no trade without their vote."
+            )
+        ]
     total = sum(weight for _, weight in signal.members)
     if total <= 0:
         return []

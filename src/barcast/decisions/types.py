@@ -27,7 +27,8 @@ class Signal:
         outlier_distance: distance of the window from the training distribution, as a multiple of the
         abstention limit
             (above 1 abstains); None when the model carries no reference.
-        members: side (+1, 0, -1) and weight of each ensemble member; empty without an ensemble.
+        members: side (+1, 0, -1) and weight of each ensemble member; empty when no ensemble answered, None when its
+            members could not be heard.
     """
 
     symbol: str
@@ -41,7 +42,7 @@ class Signal:
     model_size: float = 1.0
     uncertainty: float = 0.0
     outlier_distance: float | None = None
-    members: tuple[tuple[int, float], ...] = ()
+    members: tuple[tuple[int, float], ...] | None = ()
     horizon_bars: int = 1
     regime: str = "unknown"
     volatility_regime: str = "unknown"

@@ -15,7 +15,7 @@ from barcast.decisions import sanity
 from barcast.decisions.confidence import side_confidence
 from barcast.decisions.types import Advice, Market, Signal
 from barcast.serving.caches import Window
-from barcast.serving.chain import RawAnswer
+from barcast.serving.chain import VOTES, RawAnswer
 from barcast.serving.live import VersionFiles
 from barcast.serving.market import Context, History
 from barcast.serving.types import (
@@ -79,7 +79,7 @@ def signal_of(situation: Situation, config: Config) -> Signal:
         model_size=_scalar(out, "position_size", 0.0),
         uncertainty=_scalar(out, "uncertainty", 0.0),
         outlier_distance=_outlier(situation, config),
-        members=_members(out),
+        members=_members(situation),
         horizon_bars=config.horizon_bars,
         regime=_label(out, "regime", REGIMES) or "unknown",
         volatility_regime=_label(out, "volatility_regime", VOLATILITY_REGIMES) or "unknown",
@@ -169,13 +169,13 @@ def _outlier(situation: Situation, config: Config) -> float | None:
     return sanity.relative_distance(distance, reference["distance"], config.decisions)
 
 
-def _members(out: Any) -> tuple[tuple[int, float], ...]:
-    """Votes of ensemble members where the model gives them: `member_probabilities` (M, 3), `member_weights`
-    (M,)."""
-    if "member_probabilities" not in out:
+def _members(situation: Situation) -> tuple[tuple[int, float], ...] | None:
+    """Votes of an ensemble's members: () when another model answered, None when they were not heard."""
+    if situation.files is None or not situation.files.members:
         return ()
-    p = np.asarray(out["member_probabilities"], dtype=np.float64)
-    weights = np.asarray(out.get("member_weights", np.ones(len(p))), dtype=np.float64)
+    if not all(name in situation.raw.outputs for name in VOTES):
+        return None
+    p, weights = (np.asarray(situation.raw.outputs[name], dtype=np.float64) for name in VOTES)
     sides = np.sign(p[:, 2] - p[:, 0]).astype(int)
     return tuple((int(s), float(w)) for s, w in zip(sides, weights, strict=True))
 

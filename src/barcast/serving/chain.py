@@ -32,6 +32,7 @@ from barcast.serving.market import MarketBook
 Kind = Literal["specific", "universal", "linear", "rules"]
 LinkName = Literal["own", "previous", "universal", "universal_previous", "linear", "linear_local", "rules"]
 Outputs = Mapping[str, NDArray[Any]]
+VOTES = ("member_probabilities", "member_weights")
 _log = logs.get("serving.chain")
 
 
@@ -173,10 +174,14 @@ class Chain:
                 del cases[symbol]
                 continue
             groups.setdefault(case.links.pop(0), []).append(symbol)
+        parts = [
+            (link, {s: cases[s] for s in some})
+            for link, symbols in groups.items()
+            for some in _shares(symbols, max(self.config.batch_sizes) if link.model else len(symbols))
+        ]
         jobs = []
-        for link, symbols in groups.items():
-            part = {s: cases[s] for s in symbols}
-            remote = link.model is not None and len(groups) > 1
+        for link, part in parts:
+            remote = link.model is not None and len(parts) > 1
             job = None
             if remote:  # the trace goes along into the worker thread
                 job = self._pool.submit(contextvars.copy_context().run, self._try, link, part, table)
@@ -274,14 +279,39 @@ class Chain:
             version=link.version,
             deadline_seconds=self.config.deadline_seconds,
         )
+        arrays = {name: array for name, array in answer.outputs.items() if array.shape[:1] == (size,)}
+        votes: dict[str, NDArray[Any]] | None = {}
+        if self.live.files(str(link.model), int(link.version or 0)).members:
+            votes = self._votes(link, window, ids)
         found: dict[str, Outputs | ModelCallError | str] = {}
         for i, (symbol, number, one) in enumerate(items):
-            outputs = {name: array[i] for name, array in answer.outputs.items() if array.shape[:1] == (size,)}
+            outputs = {name: array[i] for name, array in {**arrays, **(votes or {})}.items()}
             fault = _fault(outputs)
             found[symbol] = fault or outputs
-            if not fault:
+            if not fault and votes is not None:  # an answer without its votes is asked for again
                 self.answers.put((link.model, link.version, number, one.digest), outputs)
         return found
+
+    def _votes(
+        self, link: Link, window: NDArray[np.float32], ids: NDArray[np.int32]
+    ) -> dict[str, NDArray[Any]] | None:
+        """What each member of an ensemble says, by its signature `members`; None when it does not say."""
+        try:
+            answer = self.client.predict(
+                str(link.model),
+                {"window": window, "symbol_id": ids},
+                version=link.version,
+                signature="members",
+                deadline_seconds=self.config.deadline_seconds,
+            )
+            votes = {name: answer.outputs[name] for name in VOTES}
+            if all(len(v) == len(ids) and np.isfinite(v).all() for v in votes.values()):
+                return votes
+            reason = "not finite, or of another size"
+        except (ModelCallError, KeyError) as error:
+            reason = str(error)
+        _log.warning("members not heard", model=link.model, version=link.version, reason=reason)
+        return None
 
     def _rules(self, symbol: str) -> Outputs | str:
         history = self.book.get(symbol)
@@ -334,6 +364,13 @@ def _fault(outputs: Outputs) -> str:
         return fault
     broken = [name for name, value in outputs.items() if not np.isfinite(value).all()]
     return f"{', '.join(broken)} not finite" if broken else ""
+
+
+def _shares(symbols: list[str], largest: int) -> list[list[str]]:
+    """As few equal parts as fit: they are asked for at the same time, so that every core has one."""
+    count = -(-len(symbols) // largest)
+    size = -(-len(symbols) // count)
+    return [symbols[at : at + size] for at in range(0, len(symbols), size)]
 
 
 def _drawn(key: str, share: float) -> bool:

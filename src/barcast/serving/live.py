@@ -75,6 +75,11 @@ class VersionFiles:
     def feature_names(self) -> tuple[str, ...]:
         return tuple(self.serving.get("feature_names", ()))
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of an ensemble's members, in the order of its signature `members`; empty for other models."""
+        return tuple(self.serving.get("members", ()))
+
 
 @dataclass(frozen=True)
 class LiveTable:
