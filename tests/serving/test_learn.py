@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from serving_world import World, make_bars
 
 from barcast.config import Config
+from barcast.errors import RefusedError
 from barcast.features import feature_names
 from barcast.serving.learn import learn
 from barcast.serving.prediction_log import PredictionLog
@@ -37,28 +40,31 @@ def _answer(symbol: str, at: object) -> Prediction:
     )
 
 
-def test_learn_with_logged_answers_updates_the_shadow_once(world: World, tmp_path: Path) -> None:
+NAMES = tuple(feature_names("1h", Config(workspace="w", interval="1h").features))
+
+
+def made(bars: pl.DataFrame) -> Any:
+    """A real, untrained network that says it was trained until bar 300."""
     from barcast.config.models import ModelConfig
     from barcast.labels import Thresholds
     from barcast.models.network import Network
     from barcast.models.presets import architecture
     from barcast.training import ModelInfo, TrainedModel
 
-    config = Config(
-        workspace="w", interval="1h", horizon_bars=5, lookback_bars=60, universe={"calendar": "24/7"}
-    )
-    bars = make_bars(["AAA", "BBB"], count=420)
-    names = tuple(feature_names(config.interval, config.features))
-    network = Network(
-        architecture(ModelConfig(), num_features=len(names), lookback_bars=60), seed=1
-    ).build_once()
+    shape = architecture(ModelConfig(), num_features=len(NAMES), lookback_bars=60)
     times = sorted(bars["event_timestamp"].unique())
     info = ModelInfo(
-        "network", None, names, ("AAA",), 60, 5, Thresholds(-0.5, 0.5), 1, times[300].isoformat()
+        "network", None, NAMES, ("AAA",), 60, 5, Thresholds(-0.5, 0.5), 1, times[300].isoformat()
     )
-    reference = {"mean": np.zeros(len(names)), "scale": np.ones(len(names))}
-    extra = world.workspace.models / "w.universal" / "1" / "assets.extra"
-    TrainedModel(network, info, reference).save(extra)
+    reference = {"mean": np.zeros(len(NAMES)), "scale": np.ones(len(NAMES))}
+    return TrainedModel(Network(shape, seed=1).build_once(), info, reference)
+
+
+def test_learn_with_logged_answers_updates_the_shadow_once(world: World, tmp_path: Path) -> None:
+    config = Config(workspace="w", interval="1h", universe={"calendar": "24/7"})
+    bars = make_bars(["AAA", "BBB"], count=420)
+    times = sorted(bars["event_timestamp"].unique())
+    made(bars).save(world.workspace.models / "w.universal" / "1" / "assets.extra")
     log = PredictionLog(tmp_path / "p.db")
     log.append([_answer(s, at) for at in times[330:400] for s in ("AAA", "BBB")])
     first = learn(world.workspace, config, log, bars)
@@ -69,3 +75,51 @@ def test_learn_with_logged_answers_updates_the_shadow_once(world: World, tmp_pat
     assert second.update.done == "waiting"
     state = json.loads((world.workspace.state / "shadow" / "learning.json").read_text())
     assert (state["parent"], state["updates"], state["trades_seen"]) == ("w.universal/1", 1, 140)
+
+
+def test_offer_with_unseen_outcomes_takes_the_shadow_to_the_gate_and_no_further(tmp_path: Path) -> None:
+    from barcast.registry import Registry
+    from barcast.steps.offer import offer
+
+    config = Config(
+        workspace="w",
+        interval="1h",
+        universe={"calendar": "24/7"},
+        storage={"root": str(tmp_path)},
+        approval="manual",
+    )
+    workspace, registry = config.open_workspace(), Registry(config.open_workspace(), config)
+    bars = make_bars(["AAA", "BBB"], count=520)
+    times = sorted(bars["event_timestamp"].unique())
+    exported = made(bars).export(tmp_path / "exported")
+    metadata = {
+        "kind": "network", "data_version": "1", "data_hash": "d" * 64, "config_hash": config.hash, "features": NAMES
+    }  # fmt: skip
+    version = registry.register(exported, "universal", metadata)
+    registry.judge("universal", version, {"outcome": "promote", "reasons": ["first"], "numbers": {}})
+    registry.set_challenger("universal", version)
+    registry.approve("universal", by="ana", reason="first")
+    registry.promote("universal")
+    log = PredictionLog(tmp_path / "p.db")
+
+    def answered(first: int, last: int) -> str:
+        log.append([_answer(s, at) for at in times[first:last] for s in ("AAA", "BBB")])
+        return learn(workspace, config, log, bars).update.done
+
+    with pytest.raises(RefusedError, match="has not answered an outcome"):
+        offer(config)
+    assert answered(330, 390) == "updated"
+    with pytest.raises(RefusedError, match="has not answered an outcome"):
+        offer(config)
+    assert [answered(390, 420), answered(420, 450)] == ["updated", "updated"]
+    judged = pl.read_parquet(workspace.state / "shadow" / "judged_shadow.parquet")
+    assert judged.height == 120  # each outcome once, each before it was learnt from
+    assert judged["event_timestamp"].min() == times[390]
+    registered, verdict = offer(config)
+    shown = registry.show("universal", registered)
+    assert shown["parent"] == f"w.universal:{version}"
+    assert shown["verdict"]["outcome"] == verdict.outcome
+    assert verdict.outcome in ("keep", "hold")  # 60 hours decide nothing
+    assert registry.show("universal")["version"] == version
+    loaded = next(c for c in verdict.checks if c.name == "infrastructure")
+    assert loaded.passed, loaded.detail

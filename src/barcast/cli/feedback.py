@@ -77,12 +77,7 @@ def join(config: ConfigOption = None) -> None:
 
 
 @app.command()
-def learn(
-    export: Annotated[
-        Path | None, typer.Option(help="Also write the shadow as a SavedModel into this new folder.")
-    ] = None,
-    config: ConfigOption = None,
-) -> None:
+def learn(config: ConfigOption = None) -> None:
     """Let the shadow of the universal model learn from outcomes; the champion is not touched."""
     from barcast.bars.ingest import open_store
     from barcast.serving import learn as learning
@@ -92,10 +87,19 @@ def learn(
     done = learning.learn(workspace, settings, open_log(settings), open_store(settings, workspace).read())
     print(f"{done.parent}: {done.outcomes} outcomes; {done.update.done} ({done.update.reason}).")
     print(f"Retraining {'is asked for' if done.retrain.ask else 'is not asked for'}: {done.retrain.reason}.")
-    if export is not None:
-        print(
-            f"Shadow written to {learning.export_shadow(workspace, settings, export)}; register it as a candidate."
-        )
+    if done.update.judged is not None:
+        print("The shadow has answered outcomes unseen: `barcast feedback offer` takes it to the gate.")
+
+
+@app.command()
+def offer(config: ConfigOption = None) -> None:
+    """Take the shadow to the gate: registered, judged against its champion, a challenger only if it passes."""
+    from barcast.steps.offer import offer as take
+
+    version, verdict = take(current(config))
+    print(f"universal version {version}: {verdict.outcome}.")
+    for reason in verdict.reasons:
+        print(f"  {reason}")
 
 
 @app.command("list")

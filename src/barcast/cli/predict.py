@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from barcast.config import Config
 
 
 def predict(
     symbols: Annotated[list[str] | None, typer.Argument(help="Symbols to predict.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All symbols of the workspace.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+    bars: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet file with bars to answer for, instead of the stored ones."),
+    ] = None,
     json: JsonOption = False,
     endpoint: Annotated[str | None, typer.Option(help="Model server, host:port.")] = None,
     config: ConfigOption = None,
@@ -25,16 +35,19 @@ def predict(
     from barcast.serving.predictor import open_predictor
     from barcast.serving.state import load_account
 
-    if bool(symbols) == everything:
+    if bool(symbols) == everything and (everything or bars is None):
         raise ConfigError(
             "Name the symbols, or give --all (not both).", hint="For example: barcast predict AAPL"
         )
     settings = current(config)
     workspace = settings.open_workspace()
     with open_predictor(settings, workspace, endpoint) as predictor:
-        answers = predictor.predict(
-            None if everything else symbols, explain=explain, account=load_account(workspace, settings)
-        )
+        account = load_account(workspace, settings)
+        if bars is None:
+            answers = predictor.predict(None if everything else symbols, explain=explain, account=account)
+        else:
+            given = _read(bars, symbols, settings)
+            answers = predictor.predict_given(given, explain=explain, account=account)
     if json:
         print_json([answer.model_dump(mode="json") for answer in answers])
     else:
@@ -46,3 +59,11 @@ def predict(
             f"None of {len(answers)} symbol(s) could be answered: {answers[0].reason}.",
             hint="Start the model server with `barcast serve`, or look at `barcast status`.",
         )
+
+
+def _read(path: Path, symbols: list[str] | None, settings: Config) -> pl.DataFrame:
+    """Bars of a file, its columns named as `source.files` of the configuration says."""
+    from barcast.bars.sources.files import FilesSource
+
+    files = settings.source.files.model_copy(update={"path": str(path)})
+    return FilesSource(files, settings.interval, settings.universe.calendar).fetch(symbols)

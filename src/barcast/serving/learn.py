@@ -24,6 +24,7 @@ from barcast.serving.prediction_log import PredictionLog, with_times
 from barcast.workspace import Workspace
 
 REPLAY_ROWS = 2000
+SHADOW, CHAMPION = "judged_shadow.parquet", "judged_champion.parquet"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     folder = workspace.models / model / str(version)
     learning = config.decisions.learning
     shadow = Shadow(
-        workspace.state / "shadow",
+        folder_of(workspace),
         f"{model}/{version}",
         lambda: TrainedModel.load(folder),
         learning,
@@ -70,12 +71,39 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     )
     rows = _answers(log, model, version)
     table = _table(bars, config, shadow)
-    outcomes, replay = _samples(table, rows, shadow)
+    outcomes, replay, keys = _samples(table, rows, shadow)
+    first = shadow.state.trades_seen
     update = shadow.learn(outcomes, replay)
+    _keep_judged(shadow, update, keys[first:], outcomes.labels[first:])
     verdict = retrain(_acted(rows), clock.now(), shadow.state, learning)
     if verdict.ask:
         shadow.remember(retrain_asked_at=clock.now(), retrain_accuracy=verdict.accuracy)
     return Learnt(f"{model}/{version}", len(outcomes), update, verdict)
+
+
+def folder_of(workspace: Workspace) -> Path:
+    """Where the shadow, its state and what it was judged by are kept."""
+    return workspace.state / "shadow"
+
+
+def _keep_judged(shadow: Shadow, update: Update, keys: pl.DataFrame, labels: np.ndarray) -> None:
+    """Two predictions frames, shadow's and champion's, over all outcomes that the shadow answered unseen.
+
+    They begin anew with a shadow that begins anew: a first update, or a return to the champion.
+    """
+    files = [shadow.folder / name for name in (SHADOW, CHAMPION)]
+    if update.done == "reverted" or (update.done == "updated" and update.judged is None):
+        for file in files:
+            file.unlink(missing_ok=True)
+    if update.judged is None:
+        return
+    for file, p in zip(files, update.judged, strict=True):
+        said = pl.DataFrame(p, schema=["p_sell", "p_hold", "p_buy"], orient="row")
+        frame = keys.with_columns(pl.Series("label", labels, dtype=pl.Int8)).hstack(said)
+        kept = [pl.read_parquet(file)] if file.exists() else []
+        temporary = file.with_name(f".{file.name}")
+        pl.concat([*kept, frame]).write_parquet(temporary)
+        temporary.replace(file)
 
 
 def _answers(log: PredictionLog, model: str, version: int) -> pl.DataFrame:
@@ -113,8 +141,10 @@ def _table(bars: pl.DataFrame, config: Config, shadow: Shadow) -> pl.DataFrame:
     )
 
 
-def _samples(table: pl.DataFrame, rows: pl.DataFrame, shadow: Shadow) -> tuple[Samples, Samples]:
-    """Outcomes in the order of `rows`, and a sample of the training rows for replay."""
+def _samples(
+    table: pl.DataFrame, rows: pl.DataFrame, shadow: Shadow
+) -> tuple[Samples, Samples, pl.DataFrame]:
+    """Outcomes in the order of `rows`, a sample of the training rows for replay, and whose outcomes they are."""
     info = shadow.champion.info
     lookback, columns = info.lookback_bars, list(info.feature_names)
     answered = rows.select("symbol", "feature_timestamp", "reward")
@@ -142,8 +172,24 @@ def _samples(table: pl.DataFrame, rows: pl.DataFrame, shadow: Shadow) -> tuple[S
     points = np.array([reward[key] or 0.0 for key in keys], dtype=np.float64)
     picked = old[:: max(1, len(old) // REPLAY_ROWS)]
     shape = (lookback, len(columns))
-    return _pack([taught[key] for key in keys], weights_of(points), shape), _pack(
-        picked, np.ones(len(picked)), shape
+    return (
+        _pack([taught[key] for key in keys], weights_of(points), shape),
+        _pack(picked, np.ones(len(picked)), shape),
+        _facts(rows, keys),
+    )
+
+
+def _facts(rows: pl.DataFrame, keys: list[tuple[str, Any]]) -> pl.DataFrame:
+    """Symbol, bar, end and size of each outcome, in the order of `keys`."""
+    wanted = pl.DataFrame(
+        keys, schema={n: rows.schema[n] for n in ("symbol", "feature_timestamp")}, orient="row"
+    )
+    known = rows.unique(["symbol", "feature_timestamp"], keep="last")
+    return wanted.join(known, on=["symbol", "feature_timestamp"], how="left", maintain_order="left").select(
+        "symbol",
+        pl.col("feature_timestamp").alias("event_timestamp"),
+        pl.col("outcome_timestamp").alias("label_end_timestamp"),
+        "forward_log_return",
     )
 
 
@@ -157,6 +203,13 @@ def _pack(items: list[tuple[np.ndarray, int, int]], weights: np.ndarray, shape: 
     )
 
 
+def feature_names(workspace: Workspace, config: Config) -> tuple[str, ...]:
+    """Features of the live universal model, in its order."""
+    model = names.model_name(config.workspace, None)
+    reader = LiveReader(workspace.models, config.workspace)
+    return reader.files(model, reader.read().stable(model) or 0).feature_names
+
+
 def export_shadow(workspace: Workspace, config: Config, path: Path) -> Path:
     """The shadow of the live universal model as a SavedModel, to be registered as a candidate.
 
@@ -168,10 +221,10 @@ def export_shadow(workspace: Workspace, config: Config, path: Path) -> Path:
     model = names.model_name(config.workspace, None)
     version = LiveReader(workspace.models, config.workspace).read().stable(model)
     folder = workspace.models / model / str(version)
-    if version is None or not (workspace.state / "shadow" / "model").is_dir():
+    if version is None or not (folder_of(workspace) / "model").is_dir():
         raise ServingError("There is no shadow yet.", hint="`barcast feedback learn` makes it from outcomes.")
     learning = config.decisions.learning
-    shadow = Shadow(
-        workspace.state / "shadow", f"{model}/{version}", lambda: TrainedModel.load(folder), learning
-    )
+    shadow = Shadow(folder_of(workspace), f"{model}/{version}", lambda: TrainedModel.load(folder), learning)
+    if not shadow.state.updates:
+        raise ServingError("The shadow is its champion's copy.", hint="It learns from the next outcomes.")
     return shadow.export(path)

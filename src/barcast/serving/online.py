@@ -55,11 +55,14 @@ class Update:
     Attributes:
         done: updated, reverted, or waiting.
         distance: the shadow's relative distance from its champion before the bound was applied.
+        judged: (n, 3) probabilities of the shadow and of its champion for the n newest outcomes, given before either
+            had learnt from them; None while the shadow is still the champion's copy.
     """
 
     done: str
     reason: str
     distance: float = 0.0
+    judged: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 def weights_of(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,15 +111,17 @@ class Shadow:
         fresh = outcomes.take(np.arange(self.state.trades_seen, len(outcomes)))
         if not update_due(self.state, len(outcomes), self.config):
             return Update("waiting", f"{len(fresh)} new outcomes, {len(outcomes)} in all")
+        judged = None
         if self.state.updates:
             champion, shadow = self.probabilities(fresh, of_champion=True), self.probabilities(fresh)
+            judged = (shadow, champion)
             if revert_due(champion, shadow, fresh.labels, self.config):
                 self.model = self._load()
                 self._write(updates=0, trades_seen=len(outcomes), reverts=self.state.reverts + 1)
                 return Update("reverted", "worse than its champion on outcomes it had not seen")
         distance = self._step(fresh, replay)
         self._write(updates=self.state.updates + 1, trades_seen=len(outcomes))
-        return Update("updated", f"{len(fresh)} outcomes, update {self.state.updates}", distance)
+        return Update("updated", f"{len(fresh)} outcomes, update {self.state.updates}", distance, judged)
 
     def export(self, path: Path) -> Path:
         """The shadow as a SavedModel, ready to be registered and judged by the gate."""

@@ -176,6 +176,14 @@ class Predictor:
         """As `predict`, in a worker thread."""
         return await asyncio.to_thread(self.predict, symbols, explain=explain, account=account)
 
+    def predict_given(
+        self, bars: pl.DataFrame, *, explain: bool = False, account: Account | None = None
+    ) -> list[Prediction]:
+        """Answers for bars handed over instead of the stored ones; nothing is kept. See `given.predict_given`."""
+        from barcast.serving.given import predict_given
+
+        return predict_given(self, bars, explain=explain, account=account)
+
     def portfolio(self, symbols: Sequence[str] | None = None) -> Allocation:
         """Capital shared between the symbols by their predicted returns and the covariance of their past.
 

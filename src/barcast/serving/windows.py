@@ -102,7 +102,7 @@ class WindowReader:
         if history is None:
             return "the symbol has no bars and no features"
         need = f"{self._lookback} after the features' warm-up are needed"
-        return f"no window in the online store ({len(history.times)} bars; {need})"
+        return f"no whole window of features ({len(history.times)} bars; {need})"
 
     def _checked(self, symbol: str, window: Window | str) -> Window | str:
         if isinstance(window, str):

@@ -96,7 +96,7 @@ def gate(
             mine,
             incumbent,
             run.config.gate,
-            History(attempts=_attempts(registry, word)),
+            History(attempts=attempts(registry, word)),
             costs=run.config.costs,
             horizon_bars=run.config.horizon_bars,
             as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it
@@ -199,7 +199,7 @@ def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, An
     return Scored(rival.name, rival.rows.filter(pl.col("symbol") == word), rival.seen_until)
 
 
-def _attempts(registry: Any, word: str) -> list[Any]:
+def attempts(registry: Any, word: str) -> list[Any]:
     """Earlier attempts at the gate in this model's life, from the ledger."""
     from barcast.evaluation.gate import Attempt
 
