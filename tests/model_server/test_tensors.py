@@ -106,5 +106,7 @@ def test_the_hand_written_response_is_the_compiled_messages(
     expected = predict_pb2.PredictResponse(model_spec=spec)
     for alias, array in outputs:
         expected.outputs[alias].CopyFrom(encode(array, as_content=as_content))
-    found = predict_pb2.PredictResponse.FromString(predict_response(spec, outputs, as_content=as_content))
+    found = predict_pb2.PredictResponse.FromString(
+        predict_response(spec.SerializeToString(), outputs, as_content=as_content)
+    )
     assert found.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from barcast import logs
@@ -148,8 +148,7 @@ class Core:
             return number
         return int(spec.version.value) if choice == "version" else None
 
-    @contextmanager
-    def servable(self, request: Any) -> Iterator[Servable]:
+    def servable(self, request: Any) -> AbstractContextManager[Servable]:
         """The version that a request's model_spec names, held until the block ends.
 
         Raises:
@@ -157,16 +156,13 @@ class Core:
         """
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        with self.servable_of(request.model_spec) as found:
-            yield found
+        return self.servable_of(request.model_spec)
 
-    @contextmanager
-    def servable_of(self, spec: Any) -> Iterator[Servable]:
+    def servable_of(self, spec: Any) -> AbstractContextManager[Servable]:
         """As `servable`, from the ModelSpec itself."""
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        with self.manager.handle(spec.name, self._number(spec)) as found:
-            yield found
+        return self.manager.handle(spec.name, self._number(spec))
 
     async def run(
         self,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorflow_serving.apis import model_pb2
-
 from barcast.serving.model_server.core import Core
 from barcast.serving.model_server.request_forms import (
     DEFAULT_SIGNATURE,
     decode_inputs,
-    fill_spec,
     select_outputs,
+    spec_bytes,
 )
 from barcast.serving.model_server.status import invalid, precondition
 from barcast.serving.model_server.wire import predict_response
@@ -38,10 +36,8 @@ async def predict(core: Core, request: Any, until: float | None) -> bytes:
         outputs = servable.outputs.get(key) if not request.output_filter else None
         outputs = outputs or select_outputs(signature, request.output_filter)
         found = await core.run(servable, key, inputs, outputs, api="Predict", until=until)
-        spec = model_pb2.ModelSpec()
-        fill_spec(spec, servable, key)
         return predict_response(
-            spec,
+            spec_bytes(servable.name, servable.version, key),
             ((alias, found[alias]) for alias in outputs),
             as_content=core.options.enable_serialization_as_tensor_content,
         )

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
+from tensorflow_serving.apis import model_pb2
 
 from barcast.serving.model_server.servable import Servable
 from barcast.serving.model_server.status import invalid, unimplemented
 from barcast.serving.model_server.tensors import decode
 
 DEFAULT_SIGNATURE = "serving_default"
+
+
+@lru_cache(maxsize=1024)
+def spec_bytes(name: str, version: int, signature: str) -> bytes:
+    """The serialized ModelSpec of an answer."""
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature)
+    spec.version.value = version
+    return bytes(spec.SerializeToString())
 
 
 def fill_spec(target: Any, servable: Servable, signature: str = "") -> None:
@@ -53,14 +63,16 @@ def decode_inputs(signature: Any, given: Any) -> dict[str, NDArray[Any]]:
         StatusError: INVALID_ARGUMENT naming what is missing, surplus or unreadable.
     """
     wanted, defaults = signature.inputs, signature.defaults
-    if given.keys() != wanted.keys():
+    if len(given) != len(wanted) or not all(alias in given for alias in wanted):
         _check_names(wanted, defaults, given)
+    arrays = {}
     for alias, info in wanted.items():
         if info.WhichOneof("encoding") != "name":
             raise unimplemented(
                 f"Input {alias} is sparse or composite; the embedded server takes dense tensors"
             )
-    return {alias: decode(given[alias] if alias in given else defaults[alias], alias) for alias in wanted}
+        arrays[alias] = decode(given[alias] if alias in given else defaults[alias], alias)
+    return arrays
 
 
 def select_outputs(signature: Any, output_filter: Any) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.python.framework import dtypes
 
-from barcast.serving.model_server.status import invalid
+from barcast.serving.model_server.status import StatusError, invalid
 
 _LARGEST_BYTES = 2**31 - 1
 _LARGEST_FILL_BYTES = 2**28  # a request of a few bytes must not claim the machine's memory
@@ -84,6 +84,10 @@ def _strings(content: bytes, count: int) -> list[bytes] | None:
     return values
 
 
+def _unreadable(alias: str) -> StatusError:
+    return invalid(f"tensor parsing error: {alias}")
+
+
 def decode(proto: Any, alias: str) -> NDArray[Any]:
     """The array of a TensorProto.
 
@@ -91,39 +95,38 @@ def decode(proto: Any, alias: str) -> NDArray[Any]:
         StatusError: INVALID_ARGUMENT `tensor parsing error: <alias>` for an unknown type, unknown or negative shape,
             bytes that do not fit the shape, more values than the shape holds, or more than 2 GiB.
     """
-    failure = invalid(f"tensor parsing error: {alias}")
     if proto.dtype not in _KINDS or proto.tensor_shape.unknown_rank:
-        raise failure
+        raise _unreadable(alias)
     kind, field = _KINDS[proto.dtype]
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     count = 1
     for size in shape:
         if size < 0:
-            raise failure
+            raise _unreadable(alias)
         count *= size
     if count * np.dtype(kind).itemsize > _LARGEST_BYTES or len(shape) > 32:
-        raise failure
+        raise _unreadable(alias)
     content = proto.tensor_content
     if content:
         if proto.dtype == types_pb2.DT_STRING:
             values = _strings(content, count)
             if values is None:
-                raise failure
+                raise _unreadable(alias)
             flat = np.empty(count, dtype=np.object_)
             flat[:] = values
             return flat.reshape(shape)
         if len(content) != count * np.dtype(kind).itemsize:
-            raise failure
+            raise _unreadable(alias)
         if kind is np.bool_:
             truth: NDArray[Any] = np.frombuffer(content, dtype=np.uint8) != 0
             return truth.reshape(shape)
         return np.frombuffer(content, dtype=kind).reshape(shape)
     flat = _typed(proto, kind, field)
     if flat.size > count:
-        raise failure
+        raise _unreadable(alias)
     if flat.size < count:
         if count * np.dtype(kind).itemsize > _LARGEST_FILL_BYTES:
-            raise failure
+            raise _unreadable(alias)
         full = np.empty(count, dtype=kind)
         full[: flat.size] = flat
         full[flat.size :] = flat[-1] if flat.size else (b"" if kind is np.object_ else 0)

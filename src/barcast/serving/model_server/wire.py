@@ -7,7 +7,9 @@ predict.proto, tensor.proto and tensor_shape.proto; a test compares the bytes wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,32 +41,34 @@ def _field(tag: bytes, content: bytes) -> bytes:
     return tag + _varint(len(content)) + content
 
 
-def tensor(array: NDArray[Any], *, as_content: bool = False) -> bytes:
-    """The serialized TensorProto of an array; see `tensors.encode`."""
-    packed = None if as_content else _PACKED.get(array.dtype)
-    if packed is None:
-        return bytes(encode(array, as_content=as_content).SerializeToString())
-    dtype, tag = packed
-    dims = b"".join(_field(_DIM, _SIZE + _varint(size) if size else b"") for size in array.shape)
-    values = _field(tag, array.tobytes()) if array.size else b""
-    return _DTYPE + dtype + _field(_SHAPE, dims) + values
+@lru_cache(maxsize=4096)
+def _head(alias: str, kind: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Everything of an output's map entry that comes before its values: the same for every answer of one shape."""
+    dtype, tag = _PACKED[kind]
+    size = math.prod(shape) * kind.itemsize
+    dims = b"".join(_field(_DIM, _SIZE + _varint(n) if n else b"") for n in shape)
+    tensor = _DTYPE + dtype + _field(_SHAPE, dims) + (tag + _varint(size) if size else b"")
+    key, value = _field(_KEY, alias.encode()), _VALUE + _varint(len(tensor) + size) + tensor
+    return _OUTPUTS + _varint(len(key) + len(value) + size) + key + value
 
 
 def predict_response(
-    spec: Any, outputs: Iterable[tuple[str, NDArray[Any]]], *, as_content: bool = False
+    spec: bytes, outputs: Iterable[tuple[str, NDArray[Any]]], *, as_content: bool = False
 ) -> bytes:
     """A serialized PredictResponse.
 
     Args:
-        spec: the ModelSpec that answered.
+        spec: the serialized ModelSpec that answered.
         outputs: arrays by alias.
         as_content: raw bytes instead of typed fields.
     """
     parts = []
-    for alias, array in outputs:
-        entry = _field(_KEY, alias.encode()) + _field(
-            _VALUE, tensor(np.asarray(array), as_content=as_content)
-        )
-        parts.append(_field(_OUTPUTS, entry))
-    parts.append(_field(_MODEL_SPEC, spec.SerializeToString()))
+    for alias, given in outputs:
+        array = np.asarray(given)
+        if as_content or array.dtype not in _PACKED:
+            tensor = encode(array, as_content=as_content).SerializeToString()
+            parts.append(_field(_OUTPUTS, _field(_KEY, alias.encode()) + _field(_VALUE, tensor)))
+        else:
+            parts += (_head(alias, array.dtype, array.shape), array.tobytes())
+    parts.append(_field(_MODEL_SPEC, spec))
     return b"".join(parts)
