@@ -14,11 +14,22 @@ from pathlib import Path
 
 from kfp import compiler
 
+from pipelines.backfill import backfill
+from pipelines.monitoring import monitoring
 from pipelines.promotion import promotion
+from pipelines.retraining import retraining
 from pipelines.training import training
+from pipelines.tuning import tuning
 
 ROOT = Path(__file__).parents[1]
-PIPELINES = {"training": training, "promotion": promotion}
+PIPELINES = {
+    "training": training,
+    "retraining": retraining,
+    "tuning": tuning,
+    "backfill": backfill,
+    "monitoring": monitoring,
+    "promotion": promotion,
+}
 
 
 def generated() -> dict[Path, str]:

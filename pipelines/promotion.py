@@ -1,6 +1,6 @@
 """What was approved goes live and must answer.
 
-Run at once by the training pipeline when approval is automatic, by `barcast models approve` otherwise
+Run at once by the pipelines that train when approval is automatic, by `barcast models approve` otherwise
 (Kubeflow Pipelines has no pause for a person).
 """
 
@@ -8,6 +8,7 @@ from kfp import dsl
 
 from components.canary.component import canary
 from components.promote.component import promote
+from pipelines.resources import light, stateful
 
 
 @dsl.pipeline(
@@ -20,6 +21,5 @@ def promotion(config: str, run_id: str):
         config: the run's configuration as JSON.
         run_id: the run's name.
     """
-    live = promote(config=config, run_id=run_id)
-    live.set_caching_options(False)
-    canary(config=config, run_id=run_id, promoted=live.output).set_caching_options(False)
+    live = stateful(light(promote(config=config, run_id=run_id)), models=True)
+    stateful(light(canary(config=config, run_id=run_id, promoted=live.output)), models=True)

@@ -1,19 +1,59 @@
-"""What each kind of step asks of the cluster; one machine ignores it."""
+"""What each kind of step asks of the cluster; one machine ignores it.
+
+A step hands its results on as artifacts. What must outlast a run lies behind services (MLflow, PostgreSQL, Redis) and
+on two claims that any node can mount: `state` (bars, ledger) and `models` (what is served). Only the steps that need
+a claim mount it; all others see no disk but their own.
+"""
 
 from typing import Any
 
+from kfp import kubernetes
 
-def light(task: Any, *, side_effects: bool = False) -> Any:
-    """A step that moves data: one core, 4 GiB; retried. One with side effects is never cached."""
+from barcast.adapters.kubeflow import CLUSTER_MODELS, CLUSTER_ROOT
+
+HOUR = 3600
+NO_NODES: dict[str, str] = {}  # defaults of pipelines' parameters
+NO_OPTIONS: list[str] = []
+_SECRETS = {"barcast-postgres": "POSTGRES_PASSWORD", "barcast-redis": "REDIS_PASSWORD"}
+
+
+def light(task: Any, *, cached: bool = False) -> Any:
+    """A step that moves data or decides: a core, 4 GiB, an hour; tried three times.
+
+    Args:
+        cached: its result depends on its data and configuration alone. All that read or change anything else (bars'
+            source, feature store, registry, model server) run each time.
+    """
     task.set_cpu_request("500m").set_cpu_limit("2").set_memory_request("2Gi").set_memory_limit("4Gi")
-    task.set_retry(num_retries=2, backoff_duration="30s")
-    task.set_caching_options(not side_effects)
+    return _patient(task, retries=2, hours=1, cached=cached)
+
+
+def heavy(task: Any, *, cached: bool = False) -> Any:
+    """A step that trains or scores: two cores, 8 GiB, twelve hours; tried twice."""
+    task.set_cpu_request("2").set_cpu_limit("4").set_memory_request("4Gi").set_memory_limit("8Gi")
+    return _patient(task, retries=1, hours=12, cached=cached)
+
+
+def on_gpus(task: Any, gpus: Any, gpu_nodes: Any) -> Any:
+    """Let a run give the step GPUs (0 by default) and name the nodes that have them."""
+    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(gpus)
+    kubernetes.add_node_selector_json(task, gpu_nodes)
+    kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
     return task
 
 
-def heavy(task: Any) -> Any:
-    """A step that trains or scores: two cores, 8 GiB; retried; cached by data and configuration."""
-    task.set_cpu_request("2").set_cpu_limit("4").set_memory_request("4Gi").set_memory_limit("8Gi")
-    task.set_retry(num_retries=1, backoff_duration="60s")
-    task.set_caching_options(True)
+def stateful(task: Any, *, models: bool = False) -> Any:
+    """Mount the claim of lasting state, and that of the served models where asked; hand over the passwords."""
+    kubernetes.mount_pvc(task, pvc_name="state", mount_path=CLUSTER_ROOT)
+    if models:
+        kubernetes.mount_pvc(task, pvc_name="models", mount_path=CLUSTER_MODELS)
+    for secret, variable in _SECRETS.items():
+        kubernetes.use_secret_as_env(task, secret, {"password": variable})
+    return task
+
+
+def _patient(task: Any, *, retries: int, hours: int, cached: bool) -> Any:
+    task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="10m")
+    kubernetes.set_timeout(task, hours * HOUR)
+    task.set_caching_options(cached)
     return task

@@ -14,6 +14,7 @@ def evaluate(
     linear: dsl.Input[dsl.Model],
     universal: dsl.Input[dsl.Model],
     symbols: dsl.Input[list[dsl.Model]],
+    only_own: bool,
     predictions: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
@@ -28,7 +29,8 @@ def evaluate(
         dataset: the folder from `build_dataset`.
         linear: the linear baseline.
         universal: the universal network.
-        symbols: folders of symbols' own models.
+        symbols: folders of new models.
+        only_own: the two models before are no candidates, but what answers now.
         predictions: a folder with the per-row results of every model.
         metrics: the universal model's figures.
         confusion: its confusion matrix.
@@ -46,6 +48,7 @@ def evaluate(
         [artifact.path for artifact in symbols],
         predictions.path,
         report.path,
+        only_own,
     )
     for name, value in result["metrics"].items():
         metrics.log_metric(name, value)

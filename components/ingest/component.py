@@ -6,14 +6,20 @@ from components.step import step
 
 
 @step
-def ingest(config: str, run_id: str, bars: dsl.Output[dsl.Dataset]):
+def ingest(config: str, run_id: str, bars: dsl.Output[dsl.Dataset], start: str = "", end: str = "") -> str:
     """Append the source's bars (idempotent) and write the snapshot as Parquet.
 
     Args:
         config: the run's configuration as JSON.
         run_id: the run's name.
         bars: the snapshot; its metadata hold the table's version and content hash.
+        start: ask the source for bars that close after this time only (ISO 8601, UTC).
+        end: up to this time only.
+
+    Returns:
+        The snapshot's content hash: with the configuration, the key of every cached step.
     """
     from barcast import steps
 
-    bars.metadata.update(steps.ingest(config, run_id, bars.path))
+    bars.metadata.update(steps.ingest(config, run_id, bars.path, start, end))
+    return bars.metadata["data_hash"]

@@ -15,6 +15,7 @@ def register(
     symbols: dsl.Input[list[dsl.Model]],
     predictions: dsl.Input[dsl.Dataset],
     report: dsl.Input[dsl.HTML],
+    only_own: bool,
 ) -> str:
     """Register every candidate in MLflow.
 
@@ -24,9 +25,10 @@ def register(
         bars: the snapshot the models were made from.
         linear: the linear baseline.
         universal: the universal network.
-        symbols: folders of symbols' own models.
+        symbols: folders of new models.
         predictions: the per-row results.
         report: the evaluation report.
+        only_own: the linear and the universal model are no candidates, but what answers now.
 
     Returns:
         The candidates and their versions, as JSON.
@@ -42,4 +44,5 @@ def register(
         [artifact.path for artifact in symbols],
         predictions.path,
         report.path,
+        only_own,
     )

@@ -8,7 +8,7 @@ from components.step import step
 @step
 def train_symbols(
     config: str,
-    run_id: str,
+    data: str,
     batch: str,
     dataset: dsl.Input[dsl.Dataset],
     universal: dsl.Input[dsl.Model],
@@ -18,7 +18,7 @@ def train_symbols(
 
     Args:
         config: the run's configuration as JSON.
-        run_id: the run's name.
+        data: content hash of the bars.
         batch: the symbols, a JSON list.
         dataset: the folder from `build_dataset`.
         universal: the parent model.
@@ -27,5 +27,5 @@ def train_symbols(
     from barcast import steps
 
     models.metadata.update(
-        steps.train_symbols(config, run_id, batch, dataset.path, universal.path, models.path)
+        steps.train_symbols(config, data, batch, dataset.path, universal.path, models.path)
     )

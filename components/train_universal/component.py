@@ -8,7 +8,7 @@ from components.step import step
 @step
 def train_universal(
     config: str,
-    run_id: str,
+    data: str,
     dataset: dsl.Input[dsl.Dataset],
     linear: dsl.Output[dsl.Model],
     universal: dsl.Output[dsl.Model],
@@ -18,7 +18,7 @@ def train_universal(
 
     Args:
         config: the run's configuration as JSON.
-        run_id: the run's name.
+        data: content hash of the bars.
         dataset: the folder from `build_dataset`.
         linear: the exported linear baseline.
         universal: the exported universal network.
@@ -26,6 +26,6 @@ def train_universal(
     """
     from barcast import steps
 
-    figures = steps.train_universal(config, run_id, dataset.path, linear.path, universal.path)
+    figures = steps.train_universal(config, data, dataset.path, linear.path, universal.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

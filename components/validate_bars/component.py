@@ -6,15 +6,15 @@ from components.step import step
 
 
 @step
-def validate_bars(config: str, run_id: str, bars: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.HTML]):
+def validate_bars(config: str, data: str, bars: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.HTML]):
     """Judge the snapshot of bars.
 
     Args:
         config: the run's configuration as JSON.
-        run_id: the run's name.
+        data: content hash of the bars.
         bars: the snapshot from `ingest`.
         report: the readable report, written whatever the verdict.
     """
     from barcast import steps
 
-    steps.validate_bars(config, run_id, bars.path, report.path)
+    steps.validate_bars(config, data, bars.path, report.path)

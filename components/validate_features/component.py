@@ -6,17 +6,15 @@ from components.step import step
 
 
 @step
-def validate_features(
-    config: str, run_id: str, features: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.HTML]
-):
+def validate_features(config: str, data: str, features: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.HTML]):
     """Judge the features before anything downstream sees them.
 
     Args:
         config: the run's configuration as JSON.
-        run_id: the run's name.
+        data: content hash of the bars.
         features: the frame from `build_features`.
         report: the readable report, written whatever the verdict.
     """
     from barcast import steps
 
-    steps.validate_features(config, run_id, features.path, report.path)
+    steps.validate_features(config, data, features.path, report.path)

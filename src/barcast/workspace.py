@@ -19,10 +19,12 @@ class Workspace:
     Args:
         name: letters, digits and `_`, beginning with a letter (it is the Feast project too).
         base: the folder that holds all workspaces; `.barcast` by default.
+        models_base: the folder that holds every workspace's served models, where they lie apart from the rest.
     """
 
     name: str
     base: Path = Path(".barcast")
+    models_base: Path | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", self.name):
@@ -54,7 +56,7 @@ class Workspace:
     @property
     def models(self) -> Path:
         """Served version directories and models.config."""
-        return self.root / "models"
+        return self.models_base / self.name if self.models_base else self.root / "models"
 
     @property
     def runs(self) -> Path:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import failing_pipeline
 import kfp_double
 import pytest
+import typer
 from kfp import compiler
+from typer.testing import CliRunner
 
 from barcast.adapters import kubeflow
+from barcast.cli.submit import submit
+from barcast.config import Config
 from barcast.errors import ClusterError, ConfigError
 
+app = typer.Typer()
+app.command()(submit)
 ARGUMENTS = {"config": "{}", "run_id": "training-1"}
 
 
@@ -43,6 +50,22 @@ def test_submit_sends_the_token_and_fails_clearly_without_it() -> None:
             kubeflow.submit("training", ARGUMENTS, host=server.url, token="wrong")
 
 
+def test_a_pod_gets_the_same_configuration_with_the_clusters_places() -> None:
+    config = Config(workspace="w", approval="manual", storage={"root": "/home/someone"})
+    inside = Config.model_validate_json(kubeflow.for_cluster(config))
+    assert inside.hash == config.hash
+    assert str(inside.open_workspace().bars) == "/var/lib/barcast/w/bars"
+    assert str(inside.open_workspace().models) == "/models/w"
+
+
+def test_only_runs_that_may_put_models_live_act_as_the_promotion_account() -> None:
+    by_hand, alone = Config(approval="manual"), Config(approval="automatic")
+    assert kubeflow.account_of("promotion", by_hand) == "promotion"
+    assert kubeflow.account_of("training", by_hand) is None
+    assert kubeflow.account_of("training", alone) == "promotion"
+    assert kubeflow.account_of("backfill", alone) is None
+
+
 def test_submit_with_nothing_listening_names_the_address() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -67,6 +90,29 @@ def test_runs_are_listed_watched_cancelled_and_started_again() -> None:
         assert kubeflow.run_state(run_id, host=server.url) == "CANCELED"
         kubeflow.retry_run(run_id, host=server.url)
         assert kubeflow.run_state(run_id, host=server.url) == "PENDING"
+
+
+def test_submit_as_a_user_types_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path))
+    with kfp_double.serve() as server:
+        words = [
+            "retraining",
+            "--host",
+            server.url,
+            "--set",
+            "models=AAPL,MSFT",
+            "--set",
+            "mode=anew",
+            "--json",
+        ]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        run = server.runs[json.loads(result.stdout)["run_id"]]
+    parameters = run.runtime_config["parameters"]
+    assert (parameters["models"], parameters["mode"]) == ("AAPL,MSFT", "anew")
+    assert json.loads(parameters["config"])["storage"]["root"] == "/var/lib/barcast"
+    assert run.display_name.startswith("retraining-")
+    assert run.service_account == "promotion"
 
 
 def test_unknown_run_is_a_clear_error() -> None:

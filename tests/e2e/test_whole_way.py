@@ -152,3 +152,21 @@ def test_ingesting_again_adds_nothing(ran: Ran) -> None:
     done = ran.barcast("ingest", "-c", str(ran.root.parent / "small.yaml"), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["added"] == 0
+
+
+def test_approving_runs_the_promotion_pipeline(ran: Ran) -> None:
+    registry = Registry(ran.config.open_workspace(), ran.config)
+    word, version = next(
+        (row["symbol"], row["num_versions"]) for row in registry.list() if row["champion"] is None
+    )
+    registry.judge(word, version, {"outcome": "hold", "reasons": ["a person should look"]})
+    registry.set_challenger(word, version)
+    done = ran.barcast("models", "approve", word, "--by", "ana", "--reason", "looked at it")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{word}: version {version} is live, approved by ana" in done.stdout
+    promotion = next(ran.config.open_workspace().runs.glob("promotion-*"))
+    steps = [json.loads(line) for line in (promotion / "steps.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["event"] == "done"] == ["promote", "canary"]
+    assert json.loads((promotion / "outcome.json").read_text())["state"] == "SUCCEEDED"
+    assert registry.verify() == []
+    assert next(row["champion"] for row in registry.list() if row["symbol"] == word) == version

@@ -1,8 +1,9 @@
-"""The compiled pipelines: committed ones fit their definitions, and say what the cluster must know."""
+"""The compiled pipelines: what the cluster must know of each step is in them."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,104 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 COMPILED = sorted((ROOT / "src" / "barcast" / "compiled").glob("*.yaml"))
-SIDE_EFFECTS = {"ingest", "materialize", "register", "gate", "promote", "canary", "record-outcome"}
+# All others read or change what lies outside their inputs: the source, the feature store, the registry, a server.
+CACHED = {
+    "validate-bars",
+    "build-features",
+    "validate-features",
+    "build-dataset",
+    "train-universal",
+    "train-symbols",
+}
+TRAINS = {"train-universal", "train-symbols", "renew-models", "search-settings"}
+READS_SERVED_MODELS = {"register", "gate", "promote", "canary", "monitor"}
+WITHOUT_STATE = CACHED - {"build-dataset"} | {
+    "analyze",
+    "renew-models",
+    "plan-search",
+    "score",
+    "record-outcome",
+}
+
+each_pipeline = pytest.mark.parametrize("path", COMPILED, ids=lambda p: p.stem)
 
 
-def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every task of every (nested) graph by its component's name."""
+def steps(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """(component's name, task, container, what only Kubernetes reads) of every step of every nested graph."""
+    spec, platform = yaml.safe_load_all(path.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     graphs = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
-    return {name: task for graph in graphs for name, task in graph["tasks"].items()}
+    for graph in graphs:
+        for task in graph["tasks"].values():
+            label = spec["components"][task["componentRef"]["name"]].get("executorLabel")
+            if label:
+                container = spec["deploymentSpec"]["executors"][label]["container"]
+                yield name_of(label), task, container, executors.get(label, {})
 
 
-@pytest.mark.parametrize("path", COMPILED, ids=lambda p: p.stem)
+def name_of(label: str) -> str:
+    name = label.removeprefix("exec-")
+    head, _, number = name.rpartition("-")
+    return head if number.isdigit() else name
+
+
+def test_there_are_six_pipelines() -> None:
+    assert [p.stem for p in COMPILED] == [
+        "backfill",
+        "monitoring",
+        "promotion",
+        "retraining",
+        "training",
+        "tuning",
+    ]
+
+
+@each_pipeline
 def test_steps_use_our_image_and_install_nothing(path: Path) -> None:
-    spec = yaml.safe_load(path.read_text().split("\n---\n")[0])
-    for name, executor in spec["deploymentSpec"]["executors"].items():
-        container = executor["container"]
+    for name, _, container, _ in steps(path):
         assert container["image"].startswith("barcast/steps:"), name
         assert "pip install" not in " ".join(container["command"]), name
 
 
-@pytest.mark.parametrize("path", COMPILED, ids=lambda p: p.stem)
-def test_steps_with_side_effects_are_never_cached_and_the_others_are(path: Path) -> None:
-    spec = yaml.safe_load(path.read_text().split("\n---\n")[0])
-    for name, task in tasks(spec).items():
-        if "dag" in spec["components"][task["componentRef"]["name"]]:
-            continue
+@each_pipeline
+def test_steps_are_cached_by_data_and_configuration_or_not_at_all(path: Path) -> None:
+    for name, task, _, _ in steps(path):
         cached = task.get("cachingOptions", {}).get("enableCache", False)
-        assert cached is (name not in SIDE_EFFECTS), name
+        assert cached is (name in CACHED), name
+        given = task["inputs"]["parameters"]
+        if cached:
+            assert {"config", "data"} <= set(given), name
+            assert "run_id" not in given, f"{name}: a run's name would make every key a new one"
 
 
-def test_training_steps_ask_for_resources() -> None:
-    spec = yaml.safe_load((ROOT / "src/barcast/compiled/training.yaml").read_text().split("\n---\n")[0])
-    for name in ("exec-train-universal", "exec-evaluate", "exec-ingest"):
-        resources = spec["deploymentSpec"]["executors"][name]["container"]["resources"]
-        assert {"resourceMemoryLimit", "resourceCpuRequest"} <= set(resources), name
+@each_pipeline
+def test_every_step_has_resources_retries_and_a_timeout(path: Path) -> None:
+    for name, task, container, kubernetes in steps(path):
+        resources = container["resources"]
+        wanted = {"resourceMemoryLimit", "resourceMemoryRequest", "resourceCpuLimit", "resourceCpuRequest"}
+        assert wanted <= set(resources), name
+        assert task["retryPolicy"]["maxRetryCount"] >= 1, name
+        assert int(kubernetes["activeDeadlineSeconds"]) >= 3600, name
+
+
+@each_pipeline
+def test_steps_that_train_take_gpus_and_their_nodes_from_the_run(path: Path) -> None:
+    for name, _, container, kubernetes in steps(path):
+        accelerator = container["resources"].get("accelerator")
+        assert (accelerator is not None) is (name in TRAINS), name
+        if accelerator:
+            assert accelerator["resourceType"] == "nvidia.com/gpu", name
+            assert "gpus" in accelerator["resourceCount"], name
+            assert "componentInputParameter" in str(kubernetes["nodeSelector"]), name
+            assert kubernetes["tolerations"], name
+
+
+@each_pipeline
+def test_only_steps_that_need_lasting_state_mount_it(path: Path) -> None:
+    for name, _, _, kubernetes in steps(path):
+        claims = [mount["constant"] for mount in kubernetes.get("pvcMount", [])]
+        wanted = [] if name in WITHOUT_STATE else ["state"]
+        assert claims == wanted + (["models"] if name in READS_SERVED_MODELS else []), name
 
 
 @pytest.mark.parametrize(

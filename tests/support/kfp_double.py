@@ -97,7 +97,8 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                 policy=email.policy.default,
             )
             text = next(message.iter_parts()).get_content()
-            spec = yaml.safe_load(text if isinstance(text, str) else text.decode())
+            # The second document of a compiled pipeline holds what only Kubernetes reads.
+            spec = next(yaml.safe_load_all(text if isinstance(text, str) else text.decode()))
             if not isinstance(spec, dict) or "root" not in spec:
                 raise _RefusedError(400, "not a pipeline spec")
             return spec
@@ -156,6 +157,7 @@ def _handler(state: Double) -> type[BaseHTTPRequestHandler]:
                     experiment_id=body.get("experiment_id"),
                     runtime_config=body["runtime_config"],
                     pipeline_version_reference=reference,
+                    service_account=body.get("service_account"),
                 )
                 state.runs[made.run_id] = made
                 return made

@@ -5,16 +5,28 @@ Pipelines come as the YAML that the package carries (`barcast/compiled`), so nei
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
+import io
 import json
 import sys
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from barcast import clock
 from barcast.errors import ClusterError, ConfigError, RefusedError, did_you_mean
+
+if TYPE_CHECKING:
+    from barcast.config import Config
+
+# Where a pod finds lasting state and the served models (claims mounted by `pipelines/resources.py`).
+CLUSTER_ROOT = "/var/lib/barcast"
+CLUSTER_MODELS = "/models"
+# The one service account whose pods may write served models (k8s/base/accounts.yaml).
+PROMOTION_ACCOUNT = "promotion"
 
 
 def compiled(name: str) -> Path:
@@ -30,6 +42,68 @@ def compiled(name: str) -> Path:
             f"There is no pipeline {name!r}; there are {', '.join(known)}.", hint=did_you_mean(name, known)
         )
     return folder / f"{name}.yaml"
+
+
+def parameters(name: str) -> dict[str, dict[str, Any]]:
+    """The parameters of a pipeline but `config` and `run_id`, by name: `parameterType`, `defaultValue`.
+
+    Raises:
+        ConfigError: there is no such pipeline.
+    """
+    import yaml
+
+    spec = next(yaml.safe_load_all(compiled(name).read_text()))
+    found = dict(spec["root"]["inputDefinitions"]["parameters"])
+    return {key: value for key, value in found.items() if key not in ("config", "run_id")}
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse what the pipeline does not know.
+
+    Raises:
+        ConfigError: there is no such pipeline, or it has no such parameter.
+    """
+    known = parameters(name)
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(
+                f"Pipeline {name!r} has no parameter {key!r}.",
+                hint=did_you_mean(key, known) or f"It has: {', '.join(known) or 'none'}.",
+            )
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "STRING": str,
+    "NUMBER_INTEGER": int,
+    "NUMBER_DOUBLE": float,
+    "BOOLEAN": lambda text: {"true": True, "false": False}[text.lower()],
+    "LIST": json.loads,
+    "STRUCT": json.loads,
+}
+
+
+def read_arguments(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Arguments written as NAME=VALUE, in the types that the pipeline wants.
+
+    Raises:
+        ConfigError: no such pipeline or parameter, or a value of another type.
+    """
+    pairs = {}
+    for word in words:
+        key, found, text = word.partition("=")
+        if not found:
+            raise ConfigError(f"{word!r} is no NAME=VALUE.", hint="E.g. --set models=AAPL,MSFT.")
+        pairs[key] = text
+    check_arguments(name, pairs)
+    known, values = parameters(name), {}
+    for key, text in pairs.items():
+        kind = known[key]["parameterType"]
+        try:
+            values[key] = _READERS[kind](text)
+        except (ValueError, KeyError):
+            wanted = kind.lower().replace("_", " ")
+            raise ConfigError(f"{key}={text!r} is no {wanted}.", hint="Correct the value.") from None
+    return values
 
 
 def run_local(name: str, arguments: dict[str, Any], pipeline_root: Path) -> None:
@@ -76,11 +150,35 @@ def _client(host: str, namespace: str, token: str | None) -> Any:
         raise _unreachable(host, error) from error
 
 
+@contextlib.contextmanager
+def _asking(host: str) -> Iterator[None]:
+    """Keep kfp's own lines off standard output, and make its errors ours."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except Exception as error:
+        raise _unreachable(host, error) from error
+
+
 def _unreachable(host: str, error: Exception) -> ClusterError:
     reason = str(getattr(error, "reason", "") or error).splitlines()[0][:300]
     return ClusterError(
         f"Kubeflow Pipelines at {host} did not accept the request: {reason}",
         hint="Check the address (e.g. http://localhost:8080 behind a port-forward), the token and the namespace.",
+    )
+
+
+def for_cluster(config: Config) -> str:
+    """The configuration as JSON for a pod: the same, but for where state lies."""
+    storage = config.storage.model_copy(update={"root": CLUSTER_ROOT, "models": CLUSTER_MODELS})
+    return config.model_copy(update={"storage": storage}).model_dump_json()
+
+
+def account_of(pipeline: str, config: Config) -> str | None:
+    """The service account of a run: that of promotions where it may put models live, else the namespace's own."""
+    trains = pipeline in ("training", "retraining", "monitoring")
+    return (
+        PROMOTION_ACCOUNT if pipeline == "promotion" or (trains and config.approval == "automatic") else None
     )
 
 
@@ -93,6 +191,7 @@ def submit(
     token: str | None = None,
     experiment: str = "barcast",
     version: str = "",
+    service_account: str | None = None,
 ) -> str:
     """Upload a pipeline version and start a run of it.
 
@@ -104,6 +203,7 @@ def submit(
         token: a bearer token, if the API asks for one.
         experiment: the experiment that collects the runs.
         version: the uploaded version's name; unique on the server.
+        service_account: what the run's pods act as; the server's default where not given.
 
     Returns:
         The run's id.
@@ -114,7 +214,7 @@ def submit(
     package = compiled(name)
     client = _client(host, namespace, token)
     pipeline_name = f"barcast-{name}"
-    try:
+    with _asking(host):
         experiment_id = client.create_experiment(experiment, namespace=namespace).experiment_id
         pipeline_id = client.get_pipeline_id(pipeline_name)
         if pipeline_id is None:
@@ -128,9 +228,8 @@ def submit(
             pipeline_id=pipeline_id,
             version_id=uploaded.pipeline_version_id,
             params=arguments,
+            service_account=service_account,
         )
-    except Exception as error:
-        raise _unreachable(host, error) from error
     return str(run.run_id)
 
 
@@ -141,10 +240,8 @@ def list_runs(*, host: str, namespace: str = "kubeflow", token: str | None = Non
         ClusterError: as for `submit`.
     """
     client = _client(host, namespace, token)
-    try:
+    with _asking(host):
         found = client.list_runs(page_size=100, sort_by="created_at desc", namespace=namespace).runs or []
-    except Exception as error:
-        raise _unreachable(host, error) from error
     return [
         {
             "run_id": r.run_id,
@@ -169,18 +266,14 @@ def cancel_run(run_id: str, *, host: str, namespace: str = "kubeflow", token: st
 def retry_run(run_id: str, *, host: str, namespace: str = "kubeflow", token: str | None = None) -> None:
     """Start a failed run again from where it failed."""
     client = _client(host, namespace, token)
-    try:  # kfp.Client has no word for it; the API has
+    with _asking(host):  # kfp.Client has no word for it; the API has
         client._run_api.run_service_retry_run(run_id=run_id)
-    except Exception as error:
-        raise _unreachable(host, error) from error
 
 
 def _on_run(method: str, run_id: str, host: str, namespace: str, token: str | None) -> Any:
     client = _client(host, namespace, token)
-    try:
+    with _asking(host):
         return getattr(client, method)(run_id)
-    except Exception as error:
-        raise _unreachable(host, error) from error
 
 
 def create_recurring(
@@ -196,6 +289,7 @@ def create_recurring(
     namespace: str = "kubeflow",
     token: str | None = None,
     experiment: str = "barcast",
+    service_account: str | None = None,
 ) -> dict[str, Any]:
     """Upload a pipeline version and start it again and again; a run never begins while the last one goes on.
 
@@ -220,7 +314,7 @@ def create_recurring(
             hint="Delete it first, or choose another name.",
         )
     pipeline_name = f"barcast-{pipeline}"
-    try:
+    with _asking(host):
         experiment_id = client.create_experiment(experiment, namespace=namespace).experiment_id
         pipeline_id = client.get_pipeline_id(pipeline_name)
         if pipeline_id is None:
@@ -241,9 +335,8 @@ def create_recurring(
             params={**arguments, "run_id": f"{pipeline}-[[ScheduledTime]]"},
             pipeline_id=pipeline_id,
             version_id=uploaded.pipeline_version_id,
+            service_account=service_account,
         )
-    except Exception as error:
-        raise _unreachable(host, error) from error
     return _recurring_row(made)
 
 
@@ -258,15 +351,13 @@ def list_recurring(
     client = _client(host, namespace, token)
     found: list[Any] = []
     page = ""
-    try:
+    with _asking(host):
         while True:
             answer = client.list_recurring_runs(page_token=page, page_size=100, namespace=namespace)
             found += answer.recurring_runs or []
             page = answer.next_page_token or ""
             if not page:
                 break
-    except Exception as error:
-        raise _unreachable(host, error) from error
     return sorted((_recurring_row(run) for run in found), key=lambda row: str(row["name"]))
 
 
@@ -286,10 +377,8 @@ def change_recurring(
     method = {
         "pause": "disable_recurring_run", "resume": "enable_recurring_run", "delete": "delete_recurring_run"
     }[action]  # fmt: skip
-    try:
+    with _asking(host):
         getattr(client, method)(rows[name]["id"])
-    except Exception as error:
-        raise _unreachable(host, error) from error
 
 
 def _recurring_row(run: Any) -> dict[str, Any]:

@@ -20,6 +20,10 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter of the pipeline, NAME=VALUE; may be given several times."),
+]
 
 
 def base_folder() -> Path:

@@ -80,11 +80,8 @@ def backtest(
 def _bars(config: Config, symbols: list[str]) -> pl.DataFrame:
     from barcast.bars import adjusted
     from barcast.bars.ingest import ingest
-    from barcast.workspace import Workspace
 
-    store = ingest(
-        config, Workspace(config.workspace, Path(config.storage.root)), symbols=symbols or None
-    ).store
+    store = ingest(config, config.open_workspace(), symbols=symbols or None).store
     return adjusted(store.read(symbols=symbols or None))
 
 

@@ -141,21 +141,34 @@ def approve(
 ) -> None:
     """Approve the waiting challenger and serve exactly what was evaluated.
 
-    On a cluster only the promotion pipeline may write served models: with --host the approval submits it.
+    Both are the promotion pipeline's work: here at once, with --host on a cluster, where nothing else may write
+    served models.
     """
     if host:
         from barcast.adapters import kubeflow
         from barcast.operations.runs import new_run_id
 
         number = _registry(config).approve(symbol, by=by, reason=reason, version=version)
-        arguments = {"config": current(config).model_dump_json(), "run_id": new_run_id("promotion")}
-        run_id = kubeflow.submit("promotion", arguments, host=host, namespace=namespace, token=token)
+        arguments = {"config": kubeflow.for_cluster(current(config)), "run_id": new_run_id("promotion")}
+        run_id = kubeflow.submit(
+            "promotion",
+            arguments,
+            host=host,
+            namespace=namespace,
+            token=token,
+            service_account=kubeflow.PROMOTION_ACCOUNT,
+        )
         print(f"{symbol}: version {number} is approved by {by}; promotion runs as {run_id}.")
         return
-    with _opened(config, endpoint) as (registry, ask, place):
-        number = registry.approve(symbol, by=by, reason=reason, version=version)
-        registry.promote(symbol, number, ask=ask)
-        print(f"{symbol}: version {number} is live, approved by {by}. {_checked(ask, place)}")
+    from barcast.cli.run import run_watched
+
+    settings = current(config)
+    if endpoint:
+        serving = settings.serving.model_copy(update={"endpoint": endpoint})
+        settings = settings.model_copy(update={"serving": serving})
+    number = _registry(config).approve(symbol, by=by, reason=reason, version=version)
+    run_watched(settings, "promotion")
+    print(f"{symbol}: version {number} is live, approved by {by}, and gave the recorded answer.")
 
 
 @app.command()

@@ -1,16 +1,20 @@
-"""`barcast run`: the training pipeline on this machine, from bars to answers; `barcast init`: your own bars."""
+"""`barcast run`: a pipeline on this machine, without more the training from bars to answers; `barcast init`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barcast.cli._options import base_folder, remember
+from barcast.cli._options import SetOption, base_folder, current, remember
 from barcast.config import Config, load
 from barcast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from barcast.operations.runs import Event
 
 
 def run(
@@ -26,12 +30,25 @@ def run(
     workspace: Annotated[
         str | None, typer.Option(help="Workspace to keep the results in; overrides the file.")
     ] = None,
+    pipeline: Annotated[
+        str,
+        typer.Option(help="training, retraining, tuning, backfill, monitoring or promotion."),
+    ] = "training",
+    settings_of_run: SetOption = None,
 ) -> None:
-    """Bars to an approved model that answers over gRPC, with the report and the predictions."""
-    config = _configuration(path, bars, interval, workspace)
+    """Bars to an approved model that answers over gRPC, with the report and the predictions.
+
+    Another pipeline than `training` goes on with the workspace last run here, where no file is given.
+    """
+    from barcast.adapters.kubeflow import read_arguments
+
+    arguments = read_arguments(pipeline, settings_of_run or [])
+    if pipeline != "training" and path is None and bars is None:
+        config = current(None)
+    else:
+        config = _configuration(path, bars, interval, workspace)
     remember(config)
-    run_id = run_watched(config, "training")
-    show_results(config, run_id)
+    show_results(config, run_watched(config, pipeline, **arguments))
 
 
 def init(
@@ -60,6 +77,14 @@ def init(
     target.write_text(yaml.safe_dump(changed, sort_keys=False))
     print(f"Found {len(symbols)} symbols: {', '.join(symbols[:8])}{' …' if len(symbols) > 8 else ''}")
     print(f"Wrote {target}. Next: barcast run {target}")
+
+
+_PAGES = {
+    "report.html": "Report",
+    "monitoring.html": "What was seen",
+    "best.yaml": "Best configuration",
+    "scores.parquet": "Scores",
+}
 
 
 def _configuration(
@@ -99,16 +124,22 @@ def _configuration(
 
 def run_watched(config: Config, pipeline: str, **arguments: Any) -> str:
     """Run a pipeline and print a line per finished step; the run's id."""
-    from rich.console import Console
-
     from barcast.operations.runs import new_run_id, run_pipeline
 
     run_id = new_run_id(pipeline)
-    console = Console(highlight=False)
     print(f"{pipeline} of workspace {config.workspace!r} ({config.interval} bars), run {run_id}")
+    show_steps(run_pipeline(config, pipeline, run_id, **arguments))
+    return run_id
+
+
+def show_steps(events: Iterable[Event]) -> None:
+    """A line per finished step; on a terminal also what goes on now."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
     notes: dict[str, str] = {}
     with console.status("starting") if sys.stdout.isatty() else _Quiet() as status:
-        for event in run_pipeline(config, pipeline, run_id, **arguments):
+        for event in events:
             if event.event == "started":
                 status.update(event.step)
             elif event.event == "note":
@@ -121,7 +152,6 @@ def run_watched(config: Config, pipeline: str, **arguments: Any) -> str:
                 )
             else:
                 console.print(f"  {event.step:18} failed", soft_wrap=True)
-    return run_id
 
 
 class _Quiet:
@@ -145,12 +175,14 @@ def show_results(config: Config, run_id: str) -> None:
     from barcast.serving import Prediction
 
     folder = config.open_workspace().runs / run_id
-    verdicts = json.loads((folder / "verdicts.json").read_text())
-    print("\nThe gate")
-    for item in verdicts:
-        print(f"  {item['name']:28} {item['outcome']:8} {item['reasons'][0] if item['reasons'] else ''}")
-    answers = folder / "answers.json"
-    if not answers.exists() and (config.open_workspace().models / "models.config").exists():
+    verdicts, answers = [], folder / "answers.json"
+    if (folder / "verdicts.json").exists():
+        verdicts = json.loads((folder / "verdicts.json").read_text())
+        print("\nThe gate")
+        for item in verdicts:
+            print(f"  {item['name']:28} {item['outcome']:8} {item['reasons'][0] if item['reasons'] else ''}")
+    live = (config.open_workspace().models / "models.config").exists()
+    if verdicts and live and not answers.exists():
         from barcast.steps import asking
 
         # Nothing new went live: what answers now goes on answering.
@@ -162,9 +194,14 @@ def show_results(config: Config, run_id: str) -> None:
     waiting = [
         item["symbol"] for item in verdicts if item["outcome"] in ("promote", "hold") and not item.get("live")
     ]
-    print(f"\nReport: {folder / 'report.html'}")
+    for name, text in _PAGES.items():
+        if (folder / name).exists():
+            print(f"\n{text}: {folder / name}")
     command = sys.argv[0] if "/" in sys.argv[0] else "barcast"
-    print("Next:")
+    if waiting or answers.exists() or (folder / "best.yaml").exists():
+        print("Next:")
+    if (folder / "best.yaml").exists():
+        print(f"  {command} run {folder / 'best.yaml'}")
     if waiting:
         print(f"  {command} models show {waiting[0]}    # what waits for a person")
         print(f"  {command} models approve {waiting[0]} --by NAME --reason TEXT")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
-from barcast.errors import ConfigError, did_you_mean
+from barcast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from barcast.config import Config
 
 app = typer.Typer(help="Pipeline runs, here or on a cluster.", no_args_is_help=True)
 Host = Annotated[
@@ -55,7 +57,10 @@ def show(
     json_output: JsonOption = False,
 ) -> None:
     """The steps of a run on this machine: how long each took (its process's start and imports counted in)."""
-    folder = _folder(config, run_id)
+    from barcast.operations import runs
+
+    settings = current(config)
+    folder = settings.open_workspace().runs / runs.find(settings, run_id)
     lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     notes: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -76,38 +81,21 @@ def show(
         print("| " + " | ".join(cells) + " |" if markdown else f"{cells[0]:18} {cells[1]:>7} s  {cells[2]}")
 
 
-def _folder(config: Path | None, run_id: str | None) -> Path:
-    runs = current(config).open_workspace().runs
-    known = sorted(
-        (p.name for p in runs.glob("*-*") if (p / "steps.jsonl").exists()), key=lambda n: n.split("-")[1:]
-    )
-    if not known:
-        raise ConfigError(f"There are no runs in {runs}.", hint="Start one: barcast run.")
-    chosen = run_id or known[-1]
-    if chosen not in known:
-        raise ConfigError(f"There is no run {chosen!r} in {runs}.", hint=did_you_mean(chosen, known))
-    return runs / chosen
-
-
-def _needed(host: str | None) -> str:
-    if not host:
-        raise ConfigError(
-            "This needs a cluster.", hint="Give --host, or set KFP_HOST. Here, Ctrl-C ends a run."
-        )
-    return host
-
-
 @app.command()
 def watch(
-    run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
-    every_seconds: Annotated[float, typer.Option(help="Pause between two looks.")] = 5.0,
+    run_id: Annotated[str | None, typer.Argument(help="The run's id; here the newest where not given.")] = None,
+    host: Host = None, namespace: Namespace = "kubeflow", token: Token = None, config: ConfigOption = None,
+    every_seconds: Annotated[float, typer.Option(help="Pause between two looks at a cluster.")] = 5.0,
 ) -> None:  # fmt: skip
-    """Follow a run on the cluster until it ends; leaves with 1 when it failed."""
+    """Follow a run until it ends; leaves with 1 when it did not succeed."""
+    if host is None:
+        _watch_here(current(config), run_id)
+        return
     from barcast.adapters import kubeflow
 
     seen = ""
     while True:
-        state = kubeflow.run_state(run_id, host=_needed(host), namespace=namespace, token=token)
+        state = kubeflow.run_state(_named(run_id), host=host, namespace=namespace, token=token)
         if state != seen:
             print(f"{run_id}  {state.lower()}", flush=True)
             seen = state
@@ -118,19 +106,57 @@ def watch(
         time.sleep(every_seconds)
 
 
+def _watch_here(settings: Config, run_id: str | None) -> None:
+    from barcast.cli.run import show_steps
+    from barcast.operations import runs
+
+    chosen = runs.find(settings, run_id)
+    print(f"run {chosen}")
+    show_steps(runs.watch(settings, chosen))
+    state = runs.outcome(settings, chosen).get("state", "UNFINISHED")
+    print(f"{chosen}  {state.lower()}")
+    if state != "SUCCEEDED":
+        raise typer.Exit(1)
+
+
+def _named(run_id: str | None) -> str:
+    if run_id is None:
+        raise ConfigError("Which run?", hint="Give its id: barcast runs list.")
+    return run_id
+
+
 @app.command()
-def cancel(run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None) -> None:
-    """End a run on the cluster."""
-    from barcast.adapters import kubeflow
+def cancel(
+    run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    config: ConfigOption = None,
+) -> None:  # fmt: skip
+    """End a run."""
+    if host:
+        from barcast.adapters import kubeflow
 
-    kubeflow.cancel_run(run_id, host=_needed(host), namespace=namespace, token=token)
-    print(f"{run_id}  cancel requested")
+        kubeflow.cancel_run(run_id, host=host, namespace=namespace, token=token)
+        print(f"{run_id}  cancel requested")
+        return
+    from barcast.operations import runs
+
+    runs.cancel(current(config), run_id)
+    print(f"{run_id}  cancelled")
 
 
 @app.command()
-def rerun(run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None) -> None:
-    """Start a run on the cluster again, from the step that failed."""
-    from barcast.adapters import kubeflow
+def rerun(
+    run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    config: ConfigOption = None,
+) -> None:  # fmt: skip
+    """Start a run again: on a cluster from the step that failed, here anew with the configuration it had."""
+    if host:
+        from barcast.adapters import kubeflow
 
-    kubeflow.retry_run(run_id, host=_needed(host), namespace=namespace, token=token)
-    print(f"{run_id}  started again")
+        kubeflow.retry_run(run_id, host=host, namespace=namespace, token=token)
+        print(f"{run_id}  started again")
+        return
+    from barcast.cli.run import run_watched, show_results
+    from barcast.operations import runs
+
+    pipeline, settings, arguments = runs.arguments_of(current(config), run_id)
+    show_results(settings, run_watched(settings, pipeline, **arguments))

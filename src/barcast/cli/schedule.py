@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._options import ConfigOption, JsonOption, SetOption, current, print_json
 from barcast.errors import ConfigError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recurring runs, here or on a cluster.")
@@ -35,18 +35,26 @@ def create(
     catch_up: Annotated[
         bool, typer.Option(help="Do late, once, what was missed while nothing ran.")
     ] = True,
+    settings_of_run: SetOption = None,
     host: Host = None, namespace: Namespace = "kubeflow", token: Token = None, config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make a schedule."""
+    from barcast.adapters import kubeflow
     from barcast.operations import schedules
 
     settings = current(config)
     times: dict[str, Any] = {
         "cron": cron, "every": _interval(every), "at": _moment(at, "--at"), "until": _moment(until, "--until")
     }  # fmt: skip
+    schedules.check_action(action)
+    if action != schedules.QUEUE:
+        arguments = kubeflow.read_arguments(action, settings_of_run or [])
+    elif settings_of_run:
+        raise ConfigError("`queue` takes no parameters.", hint="Leave --set out.")
+    else:
+        arguments = {}
     if host:
-        from barcast.adapters import kubeflow
         from barcast.operations.cron import for_cluster
 
         if action == schedules.QUEUE or at is not None:
@@ -54,12 +62,12 @@ def create(
                 "On the cluster a schedule runs a pipeline, by --cron or --every.",
                 hint="Leave --host out for `queue` and --at.",
             )
-        schedules.check_action(action)
         schedules.make_trigger(**times)
         row = kubeflow.create_recurring(
             name,
             action,
-            {"config": settings.model_dump_json()},
+            {"config": kubeflow.for_cluster(settings), **arguments},
+            service_account=kubeflow.account_of(action, settings),
             cron=for_cluster(cron) if cron else None,
             every_seconds=int(times["every"].total_seconds()) if times["every"] else None,
             until=times["until"],
@@ -69,7 +77,7 @@ def create(
             token=token,
         )
     else:
-        row = schedules.Schedules(settings).create(name, action, **times, catch_up=catch_up)
+        row = schedules.Schedules(settings).create(name, action, arguments, **times, catch_up=catch_up)
     _show([row], json)
 
 

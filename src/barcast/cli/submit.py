@@ -1,13 +1,12 @@
-"""`barcast submit`: the compiled pipeline, the same configuration, a cluster."""
+"""`barcast submit`: a compiled pipeline, the same configuration, a cluster."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._options import ConfigOption, JsonOption, SetOption, current, print_json
 
 HostOption = Annotated[
     str, typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API, e.g. http://localhost:8080.")
@@ -20,11 +19,18 @@ TokenOption = Annotated[
 
 def submit(
     host: HostOption,
-    path: Annotated[Path | None, typer.Argument(help="Configuration file (see `barcast run`).")] = None,
-    pipeline: Annotated[str, typer.Option(help="Which pipeline.")] = "training",
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="training, retraining, tuning, backfill, monitoring or promotion."),
+    ] = "training",
+    settings_of_run: SetOption = None,
     namespace: NamespaceOption = "kubeflow",
     token: TokenOption = None,
     experiment: Annotated[str, typer.Option(help="Experiment that collects the runs.")] = "barcast",
+    service_account: Annotated[
+        str | None,
+        typer.Option(help="Of the run's pods; `promotion` where it may put models live, without this."),
+    ] = None,
     config: ConfigOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -32,11 +38,13 @@ def submit(
     from barcast.adapters import kubeflow
     from barcast.operations.runs import new_run_id
 
-    settings = current(path or config)
+    settings = current(config)
+    arguments = kubeflow.read_arguments(pipeline, settings_of_run or [])
     run_id = new_run_id(pipeline)
     cluster_run = kubeflow.submit(
         pipeline,
-        {"config": settings.model_dump_json(), "run_id": run_id},
+        {"config": kubeflow.for_cluster(settings), "run_id": run_id, **arguments},
+        service_account=service_account or kubeflow.account_of(pipeline, settings),
         host=host,
         namespace=namespace,
         token=token,

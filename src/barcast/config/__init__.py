@@ -36,6 +36,11 @@ class StorageConfig(Section):
     """Where this machine keeps state."""
 
     root: str = Field(default=".barcast", description="Folder of all workspaces.")
+    models: str = Field(
+        default="",
+        description="Folder of all workspaces' served models, where few may write (a claim of its own on the "
+        "cluster); empty: within `root`.",
+    )
 
 
 class Config(Section):
@@ -88,7 +93,8 @@ class Config(Section):
 
     def open_workspace(self) -> Workspace:
         """Where this configuration's state lives."""
-        return Workspace(self.workspace, Path(self.storage.root))
+        served = Path(self.storage.models) if self.storage.models else None
+        return Workspace(self.workspace, Path(self.storage.root), served)
 
 
 def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any) -> Config:

@@ -2,25 +2,32 @@
 
 `<workspace>/runs/<run id>/` holds arguments.json, steps.jsonl (written by the steps), kfp.log, outcome.json.
 A run is a child process; killed at any moment, the next run starts again and finds what finished steps stored.
+Promotions take no turn: the registry lets one change of what is live follow the other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from barcast import clock
 from barcast.config import Config
-from barcast.errors import BarcastError, RefusedError
+from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
 from barcast.workspace import Workspace
+
+RUN_FOLDER = "BARCAST_RUN_FOLDER"  # names the run's folder to the steps of a run on this machine
+_SIDE_BY_SIDE = ("promotion",)
+_PATIENCE_SECONDS = 10.0
 
 
 class RunFailedError(BarcastError):
@@ -56,13 +63,18 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
         arguments: the pipeline's further parameters.
 
     Raises:
+        ConfigError: there is no such pipeline, or it has no such parameter.
         RefusedError: another run of the workspace is still going on.
-        RunFailedError: a step failed.
+        RunFailedError: a step failed, or the run was cancelled.
     """
+    from barcast.adapters.kubeflow import check_arguments
+
+    check_arguments(pipeline, arguments)
     workspace = config.open_workspace()
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    locks = [] if pipeline in _SIDE_BY_SIDE else [_lock(workspace)]
     folder = workspace.runs / run_id
     folder.mkdir(parents=True)
-    lock = _lock(workspace)
     (folder / "arguments.json").write_text(
         json.dumps({"config": config.model_dump_json(), "run_id": run_id, **arguments})
     )
@@ -72,25 +84,40 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
             [sys.executable, "-m", "barcast.adapters.kubeflow", pipeline, str(folder)],
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=(lock,),
+            env={**os.environ, RUN_FOLDER: str(folder)},
+            pass_fds=locks,
             start_new_session=True,
         )
-    os.close(lock)
+    for lock in locks:
+        os.close(lock)
+    (folder / "pid").write_text(str(child.pid))
     failure: Event | None = None
     try:
-        for event in _follow(folder / "steps.jsonl", child):
+        for event in _follow(folder / "steps.jsonl", lambda: child.poll() is not None):
             if event.event == "failed" and failure is None:
                 failure = event
             yield event
     finally:
         if child.poll() is None:
-            os.killpg(child.pid, 15)
+            os.killpg(child.pid, signal.SIGTERM)
             child.wait()
+            _close(folder, "CANCELED")
+    _close(folder, "FAILED" if child.returncode or failure else "SUCCEEDED")
     if child.returncode or failure:
         raise _failed(folder, failure)
 
 
+def _close(folder: Path, state: str) -> None:
+    """Write how the run ended, where neither its exit step nor a cancellation did."""
+    if not (folder / "outcome.json").exists():
+        temporary = folder / ".outcome.json"
+        temporary.write_text(json.dumps({"state": state, "ended": clock.now().isoformat()}))
+        temporary.replace(folder / "outcome.json")
+
+
 def _failed(folder: Path, failure: Event | None) -> RunFailedError:
+    if json.loads((folder / "outcome.json").read_text())["state"] == "CANCELED":
+        return RunFailedError(f"Run {folder.name} was cancelled.", hint="", exit_code=130)
     if failure is None:
         tail = "\n".join((folder / "kfp.log").read_text().strip().splitlines()[-5:])
         return RunFailedError(
@@ -119,10 +146,10 @@ def _lock(workspace: Workspace) -> int:
     return descriptor
 
 
-def _follow(path: Path, child: subprocess.Popen[bytes]) -> Iterator[Event]:
+def _follow(path: Path, ended_now: Callable[[], bool]) -> Iterator[Event]:
     position = 0
     while True:
-        ended = child.poll() is not None
+        ended = ended_now()
         if path.exists():
             with path.open() as file:
                 file.seek(position)
@@ -144,7 +171,82 @@ def outcome(config: Config, run_id: str) -> dict[str, Any]:
 
 
 def latest(config: Config) -> list[dict[str, Any]]:
-    """All runs of the workspace, newest first: id, state and report."""
-    folder = config.open_workspace().runs
-    ids = sorted((path.name for path in folder.glob("*-*") if path.is_dir()), key=lambda i: i.split("-")[1:])
-    return [{"run_id": i, **(outcome(config, i) or {"state": "UNFINISHED"})} for i in reversed(ids)]
+    """All runs of the workspace, newest first: id, state (RUNNING and UNFINISHED too) and report."""
+    return [
+        {
+            "run_id": name,
+            **(outcome(config, name) or {"state": "RUNNING" if alive(config, name) else "UNFINISHED"}),
+        }
+        for name in reversed(_known(config))
+    ]
+
+
+def find(config: Config, run_id: str | None = None) -> str:
+    """The run of this id; the newest where none is given.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    known = _known(config)
+    if not known:
+        raise ConfigError(f"Workspace {config.workspace!r} has no runs yet.", hint="Start one: barcast run.")
+    if run_id is not None and run_id not in known:
+        raise ConfigError(
+            f"Workspace {config.workspace!r} has no run {run_id!r}.", hint=did_you_mean(run_id, known)
+        )
+    return run_id or known[-1]
+
+
+def _known(config: Config) -> list[str]:
+    found = config.open_workspace().runs.glob("*/arguments.json")
+    return sorted((path.parent.name for path in found), key=lambda name: name.split("-")[1:])
+
+
+def alive(config: Config, run_id: str) -> bool:
+    """Whether the run's process lives."""
+    return _process(config.open_workspace().runs / run_id) is not None
+
+
+def _process(folder: Path) -> int | None:
+    """The run's process; None once it ended (its number may be another's by then)."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "pid").read_text())
+        if str(folder) in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            return pid
+    return None
+
+
+def watch(config: Config, run_id: str) -> Iterator[Event]:
+    """What the steps of a run reported so far and go on to report, until it ends."""
+    folder = config.open_workspace().runs / find(config, run_id)
+    yield from _follow(folder / "steps.jsonl", lambda: _process(folder) is None)
+
+
+def cancel(config: Config, run_id: str) -> None:
+    """End a run and every step of it.
+
+    Raises:
+        RefusedError: it has ended already.
+    """
+    folder = config.open_workspace().runs / find(config, run_id)
+    pid = _process(folder)
+    if pid is None:
+        state = outcome(config, folder.name).get("state", "unfinished").lower()
+        raise RefusedError(
+            f"Run {folder.name} does not go on: it is {state}.", hint="See: barcast runs list."
+        )
+    _close(folder, "CANCELED")
+    until = time.monotonic() + _PATIENCE_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+        while _process(folder) is not None and time.monotonic() < until:
+            time.sleep(0.1)
+        os.killpg(pid, signal.SIGKILL)  # steps that outlived it
+
+
+def arguments_of(config: Config, run_id: str) -> tuple[str, Config, dict[str, Any]]:
+    """What starts the same run again: its pipeline, the configuration it had, its further parameters."""
+    name = find(config, run_id)
+    given = json.loads((config.open_workspace().runs / name / "arguments.json").read_text())
+    del given["run_id"]
+    return name.partition("-")[0], Config.model_validate_json(given.pop("config")), given

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +44,7 @@ class Schedules:
         self,
         name: str,
         action: str,
+        arguments: Mapping[str, Any] | None = None,
         *,
         cron: str | None = None,
         every: timedelta | None = None,
@@ -56,6 +57,7 @@ class Schedules:
         Args:
             name: letters, digits, '-', '_' and '.', unique in the workspace.
             action: a pipeline's name, or "queue": ask for trainings of all symbols with automatic priority.
+            arguments: of the pipeline, beside `config` and `run_id`.
             cron: crontab(5) line in UTC.
             every: fixed interval, instead of `cron`.
             at: one single time, instead of both.
@@ -81,7 +83,12 @@ class Schedules:
                     trigger=trigger,
                     id=name,
                     name=action,
-                    kwargs={"name": name, "action": action, "config": self.config.model_dump_json()},
+                    kwargs={
+                        "name": name,
+                        "action": action,
+                        "config": self.config.model_dump_json(),
+                        "arguments": dict(arguments or {}),
+                    },
                     misfire_grace_time=None if catch_up else max(1, int(self.settings.grace_seconds)),
                     coalesce=True,
                     max_instances=1,
@@ -274,14 +281,18 @@ def make_trigger(
     return made
 
 
-def fire(name: str, action: str, config: str) -> None:
+def fire(name: str, action: str, config: str, arguments: Mapping[str, Any] | None = None) -> None:
     """What a schedule does when its time has come; how it ended is written to the journal."""
     settings = Config.model_validate_json(config)
     log = logs.get("schedules").bind(schedule=name, action=action)
     started = clock.now()
     log.info("schedule fires")
     try:
-        detail = _ask_for_trainings(settings, name) if action == QUEUE else _run_pipeline(settings, action)
+        detail = (
+            _ask_for_trainings(settings, name)
+            if action == QUEUE
+            else _run_pipeline(settings, action, arguments or {})
+        )
         state = "done"
     except RefusedError as error:  # a run of the workspace goes on: no overlap
         state, detail = "skipped", str(error)
@@ -308,11 +319,11 @@ def _ask_for_trainings(settings: Config, name: str) -> str:
     return f"{len(facts)} trainings asked for"
 
 
-def _run_pipeline(settings: Config, pipeline: str) -> str:
+def _run_pipeline(settings: Config, pipeline: str, arguments: Mapping[str, Any]) -> str:
     from barcast.operations.runs import new_run_id, run_pipeline
 
     run_id = new_run_id(pipeline)
-    for _ in run_pipeline(settings, pipeline, run_id):
+    for _ in run_pipeline(settings, pipeline, run_id, **arguments):
         pass
     return run_id
 

@@ -1,9 +1,12 @@
 """What each pipeline step does, in plain Python; `components/` are only their kfp signatures.
 
     ingest → validate_bars → build_features → validate_features → materialize → build_dataset
-    → train_universal → train_symbols → evaluate → analyze → register → gate → promote → canary; record_outcome
+    → train_universal → train_symbols | live_models → renew_models
+    → evaluate → analyze → register → gate → promote → canary; record_outcome
+    plan_search → search_settings → choose_settings; score; monitor
 
-Each is called as `name(config_json, run_id, ...paths)`. A step is imported when it is asked for, so that none
+Each is called as `name(config_json, run_id, ...paths)`; one whose result is cached gets the data's content hash in
+place of the run's name. A step is imported when it is asked for, so that none
 pays for another's libraries.
 """
 
@@ -21,6 +24,13 @@ _WHERE = {
     "build_dataset": "store",
     "train_universal": "train",
     "train_symbols": "train",
+    "live_models": "renew",
+    "renew_models": "renew",
+    "plan_search": "search",
+    "search_settings": "search",
+    "choose_settings": "search",
+    "score": "score",
+    "monitor": "watch",
     "evaluate": "judge",
     "analyze": "slices",
     "register": "govern",

@@ -1,13 +1,16 @@
 """What every step shares: the parsed configuration, the workspace, and a line of progress per event.
 
-`<workspace>/runs/<run id>/steps.jsonl` gets a line when a step starts, ends or fails; `barcast run` shows them
-as they come. On the cluster that folder lives and dies with the pod, and Kubeflow shows the steps instead.
+On one machine `<workspace>/runs/<run id>/steps.jsonl` gets a line when a step starts, ends or fails; `barcast run`
+names that folder in BARCAST_RUN_FOLDER and shows the lines as they come. On the cluster there is no such folder: a
+step prints its lines into the pod's log and works in a temporary folder, so that no step can lean on another's.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from barcast import clock, logs
 from barcast.config import Config
 from barcast.errors import BarcastError
+from barcast.operations.runs import RUN_FOLDER
 from barcast.workspace import Workspace
 
 P = ParamSpec("P")
@@ -25,25 +29,38 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline run as a step sees it."""
+    """One pipeline run as a step sees it.
+
+    Attributes:
+        key: the run's name; for a step whose result is cached, the content hash of the data that it sees.
+    """
 
     config: Config
     workspace: Workspace
-    run_id: str
+    key: str
     step: str
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
-        """`<workspace>/runs/<run id>`, made when first asked for."""
-        folder = self.workspace.runs / self.run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """This machine's folder of the run; on the cluster a temporary one, which ends with the pod."""
+        given = os.environ.get(RUN_FOLDER)
+        return Path(given) if given else Path(tempfile.mkdtemp(prefix="barcast-step-"))
+
+    @property
+    def local(self) -> bool:
+        """Whether the run belongs to this machine alone."""
+        return RUN_FOLDER in os.environ
 
     def event(self, kind: str, text: str = "", **more: Any) -> None:
         """Append one line: `started`, `note`, `done` or `failed`."""
-        line = {"time": clock.now().isoformat(), "step": self.step, "event": kind, "text": text, **more}
+        line = json.dumps(
+            {"time": clock.now().isoformat(), "step": self.step, "event": kind, "text": text, **more}
+        )
+        if not self.local:
+            print(line, flush=True)
+            return
         with (self.folder / "steps.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(line + "\n")
 
     def note(self, text: str) -> None:
         """What a person watching the run wants to know about this step, in a few words."""
@@ -51,11 +68,11 @@ class Run:
 
 
 def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, str, P], R]:
-    """Turn `function(run, ...)` into what a component calls: `function(config_json, run_id, ...)`."""
+    """Turn `function(run, ...)` into what a component calls: `function(config_json, run_id or data, ...)`."""
 
-    def call(config: str, run_id: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(config: str, key: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
         parsed = Config.model_validate_json(config)
-        run = Run(parsed, parsed.open_workspace(), run_id, function.__name__)
+        run = Run(parsed, parsed.open_workspace(), key, function.__name__)
         run.event("started")
         try:
             with logs.bound(run=run_id, step=run.step):

@@ -5,12 +5,15 @@ A candidate's *word* is how a person names it: a symbol, "universal" or "_linear
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from barcast import names
-from barcast.registry import Registry
+from barcast.errors import RegistryError
+from barcast.registry import Registry, manifest
 from barcast.steps._record import Run
 
 
@@ -21,10 +24,12 @@ class Candidate:
     Attributes:
         word: symbol, "universal" or "_linear".
         folder: the exported SavedModel.
+        new: whether this run made it; else it is what answers now, scored for comparison.
     """
 
     word: str
     folder: Path
+    new: bool = True
 
     @property
     def symbol(self) -> str | None:
@@ -37,27 +42,68 @@ class Candidate:
         return "linear" if self.word == names.LINEAR else "network"
 
 
-def found(linear: str, universal: str, symbols: Sequence[str]) -> list[Candidate]:
-    """All candidates, those that others are compared with first."""
-    own = [
-        Candidate(names.unslug(folder.name), folder)
-        for path in symbols
+def found(linear: str, universal: str, made: Sequence[str], only_own: bool = False) -> list[Candidate]:
+    """All models of the run, those that others are compared with first.
+
+    Args:
+        made: folders that hold a folder per new model (`folder_name`); one of the baseline or of the universal model
+            takes the place of `linear` or `universal`.
+        only_own: `linear` and `universal` were not made by this run.
+    """
+    new = {
+        _word(folder.name): Candidate(_word(folder.name), folder)
+        for path in made
         if Path(path).is_dir()
         for folder in sorted(Path(path).iterdir())
+    }
+    shared = [
+        new.pop(word, Candidate(word, Path(folder), new=not only_own))
+        for word, folder in ((names.LINEAR, linear), (names.UNIVERSAL, universal))
     ]
-    return [Candidate(names.LINEAR, Path(linear)), Candidate(names.UNIVERSAL, Path(universal)), *own]
+    return [*shared, *new.values()]
+
+
+def folder_name(word: str) -> str:
+    """The folder of a model among others."""
+    return word if word in (names.UNIVERSAL, names.LINEAR) else names.slug(word)
+
+
+def _word(folder: str) -> str:
+    return folder if folder in (names.UNIVERSAL, names.LINEAR) else names.unslug(folder)
 
 
 def results_file(folder: str | Path, word: str, *, champion: bool = False) -> Path:
     """Where `evaluate` keeps the per-row results of a candidate or of the present champion of that name."""
-    stem = word if word in (names.UNIVERSAL, names.LINEAR) else names.slug(word)
-    return Path(folder) / f"{'champion' if champion else 'candidate'}-{stem}.parquet"
+    return Path(folder) / f"{'champion' if champion else 'candidate'}-{folder_name(word)}.parquet"
 
 
 def champion_folder(run: Run, registry: Registry, word: str) -> tuple[int, Path] | None:
-    """Version and files of what is live under `word`'s own name; None when nothing is."""
+    """Version and files of what is live under `word`'s own name; None when nothing is.
+
+    The files come from the registry: a pod sees no served models.
+    """
     model = registry.state().models.get(registry.model_name(word))
     if model is None or model.champion is None:
         return None
-    folder = run.workspace.models / model.name / str(model.champion)
-    return (model.champion, folder) if folder.is_dir() else None
+    return model.champion, fetch(registry, word, model.champion, run.folder / "champions" / folder_name(word))
+
+
+def fetch(registry: Registry, word: str, version: int, target: Path) -> Path:
+    """A registered version's files, copied to `target` and checked.
+
+    Raises:
+        RegistryError: they are not what was registered, or the registry is away.
+    """
+    model = registry.model(registry.state(), word)
+    shutil.rmtree(target, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="barcast-fetch-") as folder:
+        source = registry.tracking.fetch(model.name, version, "model", Path(folder))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target)
+    (target / manifest.NAME).unlink(missing_ok=True)
+    if manifest.digest(manifest.hash_files(target)) != registry.version(model, version).digest:
+        raise RegistryError(
+            f"The stored files of {model.name} version {version} are not what was registered.",
+            hint="`barcast models verify` says what differs.",
+        )
+    return target

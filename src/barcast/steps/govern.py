@@ -28,8 +28,9 @@ def register(
     symbols: Sequence[str],
     predictions: str,
     report: str,
+    only_own: bool = False,
 ) -> str:
-    """Every candidate becomes a version, with everything needed to make it again.
+    """Every new candidate becomes a version, with everything needed to make it again.
 
     Returns:
         JSON list of {word, version}.
@@ -39,7 +40,9 @@ def register(
     registry = Registry(run.workspace, run.config)
     summary = json.loads((Path(predictions) / "summary.json").read_text())
     versions = []
-    for candidate in candidates.found(linear, universal, symbols):
+    for candidate in candidates.found(linear, universal, symbols, only_own):
+        if not candidate.new:
+            continue
         serving = json.loads((candidate.folder / "assets.extra" / "serving.json").read_text())
         judged = summary["models"][candidate.word]
         metadata = VersionMetadata(
@@ -55,7 +58,7 @@ def register(
             parent="" if candidate.symbol is None else names.model_name(run.config.workspace, None),
             reliability=judged.get("reliability"),
             limits=tuple(summary["limits"]),
-            extra={"run_id": run.run_id, "seed": run.config.seed},
+            extra={"run_id": run.key, "seed": run.config.seed},
         )
         version = registry.register(
             candidate.folder,
@@ -86,7 +89,8 @@ def gate(
     seen = datetime.fromisoformat(summary["seen_until"])
     checks = _infrastructure(run, registry, versions)
     sliced, table = slices.read(blessing)
-    winners: dict[str, Scored] = {}
+    words = [item["word"] for item in json.loads(versions)]
+    winners: dict[str, Scored] = _standing(registry, predictions, words, seen)
     verdicts, judged = [], []
     for item in json.loads(versions):
         word, version = item["word"], int(item["version"])
@@ -106,10 +110,7 @@ def gate(
             verdict = baseline_floor(verdict)
         judged.append(verdict)
         registry.judge(word, version, verdict)
-        if verdict.outcome == "promote":
-            winners[word] = mine
-        else:
-            winners[word] = incumbent or mine
+        winners[word] = mine if verdict.outcome == "promote" else incumbent or mine
         if verdict.outcome in ("promote", "hold"):
             registry.set_challenger(word, version)
         live = verdict.outcome == "promote" and run.config.approval == "automatic"
@@ -183,20 +184,37 @@ def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, An
 
     own = candidates.results_file(predictions, word, champion=True)
     if own.exists():
-        details = registry.show(word)
-        trained = registry.state().models[details["model"]].versions[details["version"]]
-        until = trained.registered.details.get("trained_until")
-        return Scored(
-            f"champion v{details['version']} of {word}",
-            pl.read_parquet(own),
-            datetime.fromisoformat(until) if until else seen,
-        )
+        return _champion(registry, word, own, seen)
     if word == names.LINEAR:
         return None
-    rival = winners[names.LINEAR] if word == names.UNIVERSAL else winners[names.UNIVERSAL]
-    if word == names.UNIVERSAL:
+    rival = winners.get(names.LINEAR if word == names.UNIVERSAL else names.UNIVERSAL)
+    if word == names.UNIVERSAL or rival is None:
         return rival
     return Scored(rival.name, rival.rows.filter(pl.col("symbol") == word), rival.seen_until)
+
+
+def _champion(registry: Any, word: str, results: Path, seen: datetime) -> Any:
+    from barcast.evaluation.gate import Scored
+
+    model = registry.state().models[registry.model_name(word)]
+    until = model.versions[model.champion].registered.details.get("trained_until")
+    return Scored(
+        f"champion v{model.champion} of {word}",
+        pl.read_parquet(results),
+        datetime.fromisoformat(until) if until else seen,
+    )
+
+
+def _standing(registry: Any, predictions: str, new: Sequence[str], seen: datetime) -> dict[str, Any]:
+    """The live baseline and universal model of which this run made no new version: they answer for the symbols."""
+    standing = {}
+    for word in (names.LINEAR, names.UNIVERSAL):
+        model = registry.state().models.get(registry.model_name(word))
+        if word not in new and model is not None and model.champion is not None:
+            standing[word] = _champion(registry, word, candidates.results_file(predictions, word), seen)
+    if names.UNIVERSAL not in (*new, *standing) and names.LINEAR in standing:
+        standing[names.UNIVERSAL] = standing[names.LINEAR]
+    return standing
 
 
 def attempts(registry: Any, word: str) -> list[Any]:

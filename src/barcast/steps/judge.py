@@ -35,6 +35,7 @@ def evaluate(
     symbols: Sequence[str],
     predictions: str,
     report: str,
+    only_own: bool = False,
 ) -> dict[str, Any]:
     """Score the exported models; per-row results, figures and the report.
 
@@ -54,7 +55,7 @@ def evaluate(
     folder = Path(predictions)
     folder.mkdir(parents=True, exist_ok=True)
     registry = Registry(run.workspace, config)
-    found = candidates.found(linear, universal, symbols)
+    found = candidates.found(linear, universal, symbols, only_own)
     for candidate in found:
         run.note(f"scoring {candidate.word}")
         rows = fold.test
@@ -69,7 +70,7 @@ def evaluate(
             measuring.lightgbm(dataset, fold, frame, config).write_parquet(
                 folder / "baseline-lightgbm.parquet"
             )
-        live = candidates.champion_folder(run, registry, candidate.word)
+        live = candidates.champion_folder(run, registry, candidate.word) if candidate.new else None
         if live is not None:
             try:
                 frame = TrainedModel.load(live[1]).predictions(

@@ -118,7 +118,7 @@ def context(
         slices=slices,
         blessing=blessing,
         facts={
-            "run": run.run_id,
+            "run": run.key,
             "configuration hash": run.config.hash,
             "interval": run.config.interval,
             "seed": run.config.seed,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from barcast import names
+from barcast.errors import DataError, did_you_mean
 from barcast.steps._record import Run, step
+
+if TYPE_CHECKING:
+    from barcast.datasets import Dataset
 
 
 @step
@@ -31,12 +36,18 @@ def materialize(run: Run, features_path: str) -> str:
 
 @step
 def build_dataset(
-    run: Run, bars_path: str, service: str, dataset_path: str, metadata: dict[str, Any]
+    run: Run, bars_path: str, service: str, models: str, dataset_path: str, metadata: dict[str, Any]
 ) -> list[str]:
-    """Labels joined point in time with features → a folder; the batches of symbols to train.
+    """Labels joined point in time with features → a folder; the batches of models to train.
+
+    Args:
+        models: which ones, separated by commas; empty: every symbol with enough rows for a model of its own.
 
     Returns:
-        JSON lists of symbols that have enough rows for a model of their own.
+        JSON lists of names.
+
+    Raises:
+        DataError: a named symbol has too few rows.
     """
     from barcast import datasets, labels
     from barcast.adapters.feast import FeatureStore
@@ -71,9 +82,26 @@ def build_dataset(
         {"rows": len(dataset), "service": service, **{f"labels_{k}": v for k, v in counts.items()}}
     )
     metadata.update({f"dropped_{k}": v for k, v in dataset.dropped.items()})
-    enough = [s for s in dataset.symbols if len(dataset.of_symbol(s)) >= config.training.min_symbol_rows]
+    chosen = _chosen(dataset, models, config.training.min_symbol_rows)
     size = config.training.symbols_per_step
-    batches = [json.dumps(enough[i : i + size]) for i in range(0, len(enough), size)]
+    batches = [json.dumps(chosen[i : i + size]) for i in range(0, len(chosen), size)]
     dropped = ", ".join(f"{v:,} {k}" for k, v in dataset.dropped.items() if v)
-    run.note(f"{len(dataset):,} windows; dropped: {dropped or 'none'}; own models for {len(enough)} symbols")
+    made = f"models: {', '.join(chosen)}" if models else f"own models for {len(chosen)} symbols"
+    run.note(f"{len(dataset):,} windows; dropped: {dropped or 'none'}; {made}")
     return batches
+
+
+def _chosen(dataset: Dataset, models: str, least: int) -> list[str]:
+    rows = {symbol: len(dataset.of_symbol(symbol)) for symbol in dataset.symbols}
+    if not models.strip():
+        return [symbol for symbol, count in rows.items() if count >= least]
+    wanted = [word.strip() for word in models.split(",") if word.strip()]
+    for word in wanted:
+        if word not in (names.UNIVERSAL, names.LINEAR) and rows.get(word, 0) < least:
+            raise DataError(
+                f"{word!r} has {rows.get(word, 0)} usable rows; a model of its own needs {least}.",
+                hint=did_you_mean(word, rows)
+                if word not in rows
+                else "Bring more bars, or lower training.min_symbol_rows; the universal model answers meanwhile.",
+            )
+    return wanted

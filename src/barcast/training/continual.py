@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,36 @@ def update(
     return finish(
         TrainedModel(network, info, dict(model.reference)), dataset, fold, targets.arrays["label"], out_dir
     )
+
+
+def since(model: TrainedModel, dataset: Dataset, fold: Fold) -> tuple[Fold, np.ndarray]:
+    """The fold with only the training rows after those that the model learned, and the ones before."""
+    bounds = model.info.facts.get("rows", {}).get("bounds", {})
+    last = datetime.fromisoformat(bounds["train"][1] if "train" in bounds else model.info.cutoff)
+    fresh = (dataset.rows["event_timestamp"][fold.train] > last).to_numpy()
+    return replace(fold, train=fold.train[fresh]), fold.train[~fresh]
+
+
+def recalibrate(model: TrainedModel | Path, dataset: Dataset, fold: Fold, settings: Settings) -> TrainedModel:
+    """The same weights, their probabilities and confidence fitted anew on the fold's calibration rows.
+
+    Raises:
+        ModelError: another feature generation or numbering of symbols, or too few rows to fit on.
+    """
+    if not isinstance(model, TrainedModel):
+        model = TrainedModel.load(Path(model))
+    model.check(dataset)
+    model.check_symbols(dataset)
+    common.set_seed(settings.seed)
+    label = dataset.classes(model.info.thresholds)
+    fitted = common.calibrate(model.network, dataset, fold.calibration, label)
+    if "temperature" not in fitted:
+        raise ModelError(
+            f"{len(fold.calibration)} rows are too few to calibrate on.", hint="Wait for more bars."
+        )
+    model = model.with_facts(calibration=fitted, recalibrated_from=model.info.cutoff)
+    # What was fitted now reaches to the end of the calibration rows.
+    return replace(model, info=replace(model.info, cutoff=fold.cutoff.isoformat() if fold.cutoff else ""))
 
 
 def replay_rows(

@@ -1,0 +1,120 @@
+"""Runs on this machine: listed, shown, cancelled with all their steps, started again; parameters of pipelines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from barcast.adapters.kubeflow import parameters, read_arguments
+from barcast.config import load
+from barcast.errors import ConfigError
+from barcast.operations import runs
+
+BARCAST = [sys.executable, "-c", "from barcast.cli import main; main()"]
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*BARCAST, *words],
+        env={**os.environ, "BARCAST_ROOT": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def call(root: Path, *words: str) -> tuple[int, str]:
+    process = start(root, *words)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def write(path: Path, **settings: Any) -> Path:
+    path.write_text(yaml.safe_dump({"workspace": "w", "universe": {"calendar": "24/7"}, **settings}))
+    return path
+
+
+def test_a_failed_run_is_listed_shown_and_started_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", source={"kind": "files", "files": {"path": str(tmp_path / "none")}})
+    code, output = call(tmp_path, "run", str(path))
+    assert code not in (0, 1)
+    assert "Step ingest" in output
+    (row,) = json.loads(call(tmp_path, "runs", "list", "--json")[1])
+    assert row["state"] == "FAILED"
+    shown = json.loads(call(tmp_path, "runs", "show", "--json")[1])
+    assert [step["step"] for step in shown["steps"]] == ["ingest", "record_outcome"]
+    assert call(tmp_path, "runs", "watch", row["run_id"])[0] == 1
+    assert "does not go on: it is failed" in call(tmp_path, "runs", "cancel", row["run_id"])[1]
+
+    again, output = call(tmp_path, "runs", "rerun", row["run_id"])
+    assert again == code
+    assert "Step ingest" in output
+    newest, _ = json.loads(call(tmp_path, "runs", "list", "--json")[1])
+    assert newest["run_id"] != row["run_id"]
+
+
+def test_a_cancelled_run_ends_with_its_steps_and_leaves_the_workspace_free(tmp_path: Path) -> None:
+    simulator = {"num_symbols": 60, "num_bars": 20_000}
+    path = write(tmp_path / "c.yaml", source={"kind": "simulator", "simulator": simulator}, interval="1h")
+    config = load(path, root=tmp_path)
+    process = start(tmp_path, "run", str(path))
+    until = time.monotonic() + 60
+    while not (logs := list(config.open_workspace().runs.glob("*/steps.jsonl"))):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    run_id = logs[0].parent.name
+    assert runs.alive(config, run_id)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert "still going on" in call(tmp_path, "run", str(path))[1]
+
+    code, output = call(tmp_path, "runs", "cancel", run_id)
+    assert code == 0, output
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "was cancelled" in output
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert [(row["run_id"], row["state"]) for row in runs.latest(config)] == [(run_id, "CANCELED")]
+    os.close(runs._lock(config.open_workspace()))
+
+
+def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:
+    assert read_arguments("retraining", ["models=AAPL,MSFT", "mode=anew"]) == {
+        "models": "AAPL,MSFT",
+        "mode": "anew",
+    }
+    read = read_arguments("tuning", ["trials=5", 'gpu_nodes={"pool": "gpu"}'])
+    assert read == {"trials": 5, "gpu_nodes": {"pool": "gpu"}}
+    assert read_arguments("backfill", ["scoring=false", 'options=["--a=b"]']) == {
+        "scoring": False,
+        "options": ["--a=b"],
+    }
+    assert set(parameters("promotion")) == set()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "word", "message"),
+    [
+        ("retrainin", "models=A", "Did you mean 'retraining'"),
+        ("retraining", "model=A", "Did you mean 'models'"),
+        ("promotion", "models=A", "It has: none"),
+        ("tuning", "trials=many", "is no number integer"),
+        ("backfill", "scoring=perhaps", "is no boolean"),
+        ("tuning", "trials", "is no NAME=VALUE"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_what_would_be_right(
+    pipeline: str, word: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_arguments(pipeline, [word])
+    assert message in f"{raised.value.message} {raised.value.hint}"
