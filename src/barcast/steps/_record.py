@@ -75,7 +75,7 @@ def step(function: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str
         run = Run(parsed, parsed.open_workspace(), key, function.__name__)
         run.event("started")
         try:
-            with logs.bound(run=run_id, step=run.step):
+            with logs.bound(run=run.folder.name if run.local else run.key, step=run.step):
                 result = function(run, *args, **kwargs)
         except BaseException as error:
             hint = error.hint if isinstance(error, BarcastError) else ""
