@@ -82,6 +82,7 @@ def _inside(times: pl.Series, start: str, end: str) -> np.ndarray:
         DataError: none does.
     """
     from barcast.errors import DataError
+    from barcast.evaluation.frames import newest, oldest
 
     first, last = moment(start), moment(end)
     inside = np.ones(len(times), dtype=bool)
@@ -92,6 +93,6 @@ def _inside(times: pl.Series, start: str, end: str) -> np.ndarray:
     if not inside.any():
         raise DataError(
             f"No usable window closes between {start or 'the first bar'} and {end or 'the last bar'}.",
-            hint=f"They reach from {times.dt.to_string().min()} to {times.dt.to_string().max()}.",
+            hint=f"They reach from {oldest(times)} to {newest(times)}.",
         )
     return inside
