@@ -39,6 +39,49 @@ def test_update_learns_on_and_leaves_the_old_model_alone(
     assert np.isfinite(after.answers(dataset, fold.test[:5])["probabilities"]).all()
 
 
+def test_recalibration_changes_only_how_sure_the_model_is(
+    universal: Any, dataset: Any, fold: Any, small: Any
+) -> None:
+    doubled = continual.copy_of(universal, small.seed)
+    doubled.statistics.temperature.assign(0.4)  # far too sure
+    wrong = replace(universal, network=doubled, _answer=None)
+    again = continual.recalibrate(wrong, dataset, fold, small)
+    assert float(np.asarray(doubled.statistics.temperature)) == pytest.approx(0.4)
+    truth = dataset.classes(universal.info.thresholds)[fold.calibration]
+
+    def loss(model: Any) -> float:
+        p = model.answers(dataset, fold.calibration)["probabilities"]
+        return float(-np.log(p[np.arange(len(truth)), truth]).mean())
+
+    assert loss(again) < loss(wrong)
+    some = fold.test[:4]
+    before, after = (
+        np.asarray(m.network(dataset.windows(some), dataset.symbol_id[some])["logits"])
+        for m in (universal, again)
+    )
+    np.testing.assert_array_equal(before, after)
+    assert again.info.facts["recalibrated_from"] == universal.info.cutoff
+
+
+def test_recalibration_on_too_few_rows_is_refused(
+    universal: Any, dataset: Any, fold: Any, small: Any
+) -> None:
+    with pytest.raises(ModelError, match="too few to calibrate"):
+        continual.recalibrate(universal, dataset, replace(fold, calibration=fold.calibration[:5]), small)
+
+
+def test_rows_since_the_training_are_told_from_those_it_learned(
+    universal: Any, dataset: Any, fold: Any
+) -> None:
+    nothing, old = continual.since(universal, dataset, fold)
+    assert len(nothing.train) == 0
+    np.testing.assert_array_equal(old, fold.train)
+    later = replace(fold, train=np.concatenate([fold.train, fold.validation]))
+    new, old = continual.since(universal, dataset, later)
+    np.testing.assert_array_equal(new.train, fold.validation)
+    np.testing.assert_array_equal(old, fold.train)
+
+
 def test_replay_rows_mix_the_configured_share() -> None:
     rows = continual.replay_rows(np.arange(100), np.arange(1000, 2000), 0.25)(0, np.random.default_rng(0))
     assert (rows < 100).sum() == 100

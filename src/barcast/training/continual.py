@@ -139,15 +139,17 @@ def recalibrate(model: TrainedModel | Path, dataset: Dataset, fold: Fold, settin
     model.check(dataset)
     model.check_symbols(dataset)
     common.set_seed(settings.seed)
-    label = dataset.classes(model.info.thresholds)
-    fitted = common.calibrate(model.network, dataset, fold.calibration, label)
+    network = copy_of(model, settings.seed)
+    fitted = common.calibrate(network, dataset, fold.calibration, dataset.classes(model.info.thresholds))
     if "temperature" not in fitted:
         raise ModelError(
             f"{len(fold.calibration)} rows are too few to calibrate on.", hint="Wait for more bars."
         )
-    model = model.with_facts(calibration=fitted, recalibrated_from=model.info.cutoff)
+    facts = {**model.info.facts, "calibration": fitted, "recalibrated_from": model.info.cutoff}
     # What was fitted now reaches to the end of the calibration rows.
-    return replace(model, info=replace(model.info, cutoff=fold.cutoff.isoformat() if fold.cutoff else ""))
+    cutoff = fold.cutoff.isoformat() if fold.cutoff else ""
+    info = replace(model.info, facts=facts, cutoff=cutoff)
+    return TrainedModel(network, info, dict(model.reference), model.neighbours)
 
 
 def replay_rows(

@@ -1,0 +1,69 @@
+"""Which models of a run are candidates, which only stand beside them; how a search and a span are cut."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from barcast import names, steps
+from barcast.config import Config
+from barcast.errors import ConfigError, DataError
+from barcast.steps import candidates
+from barcast.steps.data import moment
+from barcast.steps.score import _inside
+
+
+def test_models_of_a_training_are_all_candidates(tmp_path: Path) -> None:
+    (tmp_path / "made" / "BTC_2fUSDT").mkdir(parents=True)
+    found = candidates.found("linear", "universal", [str(tmp_path / "made"), str(tmp_path / "none")])
+    assert [(c.word, c.new, c.symbol) for c in found] == [
+        (names.LINEAR, True, None),
+        (names.UNIVERSAL, True, None),
+        ("BTC/USDT", True, "BTC/USDT"),
+    ]
+
+
+def test_models_of_a_retraining_stand_beside_what_answers(tmp_path: Path) -> None:
+    for word in ("AAPL", names.LINEAR):
+        (tmp_path / candidates.folder_name(word)).mkdir()
+    found = {c.word: c for c in candidates.found("linear", "universal", [str(tmp_path)], only_own=True)}
+    assert list(found) == [names.LINEAR, names.UNIVERSAL, "AAPL"]
+    assert found[names.LINEAR].new
+    assert found[names.LINEAR].folder == tmp_path / names.LINEAR
+    assert not found[names.UNIVERSAL].new
+    assert found["AAPL"].new
+
+
+def test_trials_are_shared_out_and_no_worker_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    config = Config().model_dump_json()
+    assert steps.plan_search(config, "r", 7, 3) == [3, 2, 2]
+    assert steps.plan_search(config, "r", 2, 5) == [1, 1]
+    with pytest.raises(ConfigError, match="no search"):
+        steps.plan_search(config, "r", 0, 1)
+
+
+def test_a_search_on_the_cluster_needs_a_storage_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BARCAST_RUN_FOLDER", raising=False)
+    with pytest.raises(ConfigError, match="storage that all workers reach"):
+        steps.choose_settings(Config().model_dump_json(), "r", "network", "", str(tmp_path / "best"))
+
+
+def test_a_span_is_open_at_its_start_and_closed_at_its_end() -> None:
+    times = pl.Series([datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(5)])
+    assert _inside(times, "2024-01-02", "2024-01-04").tolist() == [False, False, True, True, False]
+    assert _inside(times, "", "").all()
+    with pytest.raises(DataError, match="No usable window"):
+        _inside(times, "2025-01-01", "")
+
+
+def test_times_given_as_text_are_utc_or_refused() -> None:
+    assert moment("2024-01-01T09:00:00+01:00") == datetime(2024, 1, 1, 8, tzinfo=UTC)
+    assert moment("") is None
+    with pytest.raises(ConfigError, match="is no time"):
+        moment("yesterday")
