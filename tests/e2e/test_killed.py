@@ -63,17 +63,27 @@ def children(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-@pytest.mark.parametrize("step", ["materialize", "register", "promote", "canary"])
+def served_whole(registry: Registry) -> None:
+    """Every version that models.config names is a whole one, with the files that were registered."""
+    models = registry.state().models
+    for name, labels in registry.live.read().items():
+        for version in set(labels.values()):
+            registry.live.verify(name, version, models[name].versions[version].digest)
+
+
+@pytest.mark.parametrize("step", ["ingest", "materialize", "train_universal", "register", "promote", "canary"])
 def test_a_killed_run_is_completed_by_the_next(step: str, tmp_path: Path) -> None:
     path, root = tmp_path / "c.yaml", tmp_path / "state"
     path.write_text(yaml.safe_dump(CONFIG))
     config = load(path, root=root)
     kill_at(config, path, root, step)
+    registry = Registry(config.open_workspace(), config)
+    served_whole(registry)
     again = start(path, root)
     output, _ = again.communicate(timeout=600)
     assert again.returncode == 0, output
-    registry = Registry(config.open_workspace(), config)
     assert registry.verify() == []
+    served_whole(registry)
     assert registry.incumbent(None) is not None
     newest = max(config.open_workspace().runs.glob("training-*"))
     assert json.loads((newest / "outcome.json").read_text())["state"] == "SUCCEEDED"
