@@ -37,7 +37,9 @@ def heavy(task: Any, *, cached: bool = False) -> Any:
 def on_gpus(task: Any, gpus: Any, gpu_nodes: Any) -> Any:
     """Let a run give the step GPUs (0 by default) and name the nodes that have them."""
     task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(gpus)
-    task.register_pipeline_channels([gpus])  # kfp 2.17.0 forgets to hand the number into loops and exit handlers
+    task.register_pipeline_channels(
+        [gpus]
+    )  # kfp 2.17.0 forgets to hand the number into loops and exit handlers
     kubernetes.add_node_selector_json(task, gpu_nodes)
     kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
     return task

@@ -71,7 +71,9 @@ def served_whole(registry: Registry) -> None:
             registry.live.verify(name, version, models[name].versions[version].digest)
 
 
-@pytest.mark.parametrize("step", ["ingest", "materialize", "train_universal", "register", "promote", "canary"])
+@pytest.mark.parametrize(
+    "step", ["ingest", "materialize", "train_universal", "register", "promote", "canary"]
+)
 def test_a_killed_run_is_completed_by_the_next(step: str, tmp_path: Path) -> None:
     path, root = tmp_path / "c.yaml", tmp_path / "state"
     path.write_text(yaml.safe_dump(CONFIG))

@@ -112,6 +112,19 @@ def test_only_steps_that_need_lasting_state_mount_it(path: Path) -> None:
         assert claims == wanted + (["models"] if name in READS_SERVED_MODELS else []), name
 
 
+@each_pipeline
+def test_every_input_that_a_step_names_is_handed_down_to_it(path: Path) -> None:
+    spec = next(yaml.safe_load_all(path.read_text()))
+    graphs = {"root": spec["root"]} | {n: c for n, c in spec["components"].items() if "dag" in c}
+    for name, graph in graphs.items():
+        known = set(graph.get("inputDefinitions", {}).get("parameters", {}))
+        for task, body in graph["dag"]["tasks"].items():
+            for value in body.get("inputs", {}).get("parameters", {}).values():
+                wanted = value.get("componentInputParameter")
+                inside = body.get("parameterIterator", {}).get("itemInput")
+                assert wanted is None or wanted in known or wanted == inside, (name, task, wanted)
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "components").glob("*/component.py")), ids=lambda p: p.parent.name
 )

@@ -28,10 +28,10 @@ def main() -> None:
     from kfp import components, local
     from kfp.local import subprocess_task_handler
 
-    from barcast.adapters.kubeflow import compiled
+    from barcast.adapters import kubeflow
 
     name, folder = sys.argv[1], Path(sys.argv[2])
-    _, platform = yaml.safe_load_all(compiled(name).read_text())
+    _, platform = yaml.safe_load_all(kubeflow.compiled(name).read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounts = {
         key.removeprefix("exec-").replace("-", "_"): [m["constant"] for m in value.get("pvcMount", [])]
@@ -49,7 +49,9 @@ def main() -> None:
         raise_on_error=True,
     )
     arguments = json.loads((folder / "arguments.json").read_text())
-    components.load_component_from_file(str(compiled(name)))(**arguments)
+    components.load_component_from_text(kubeflow._tried_once(kubeflow.compiled(name).read_text()))(
+        **arguments
+    )
 
 
 def pod(command: list[str], folder: Path, mounts: dict[str, list[str]]) -> int:
