@@ -60,7 +60,7 @@ def offer(config: Config) -> tuple[int, Verdict]:
         evaluated_until=mine["event_timestamp"].max(),
         parent=f"{champion['model']}:{champion['version']}",
         limits=("It learnt from outcomes of its own parent's answers, beside replayed training rows.",),
-        extra={"run_id": run.run_id, "seed": config.seed, "learnt_from_outcomes": mine.height},
+        extra={"run_id": run.key, "seed": config.seed, "learnt_from_outcomes": mine.height},
     )
     version = registry.register(exported, word, metadata)
     with candidate_server(run, registry, [{"word": word, "version": version}]) as confirm:
