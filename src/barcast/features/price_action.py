@@ -211,8 +211,8 @@ def candles(x, t, n, s, out):
     ("trend_slope_50", "least-squares slope of the log close over 50 bars", 50, "log return per bar", _SERIES),
     ("trend_strength_20", "share of the log close's variance that the 20-bar line explains; 0 where constant", 20, "share", _SERIES),
     ("trend_strength_50", "share of the log close's variance that the 50-bar line explains; 0 where constant", 50, "share", _SERIES),
-    ("efficiency_10", "net change over 10 bars by the sum of absolute changes; 0 where constant", 11, "share", "Kaufman, Smarter Trading (1995)"),
-    ("efficiency_50", "net change over 50 bars by the sum of absolute changes; 0 where constant", 51, "share", "Kaufman (1995)"),
+    ("efficiency_10", "net change of the log close over 10 bars by the sum of its absolute changes; 0 where constant", 11, "share", "Kaufman, Smarter Trading (1995)"),
+    ("efficiency_50", "net change of the log close over 50 bars by the sum of its absolute changes; 0 where constant", 51, "share", "Kaufman (1995)"),
     ("slope_acceleration_20", "slope over 10 bars less slope over 20 bars of the log close", 20, "log return per bar", _SERIES),
 )  # fmt: skip
 def levels(x, t, n, s, out):

@@ -32,10 +32,10 @@ _MURPHY = "Murphy, Technical Analysis of the Financial Markets (1999)"
     ("keltner_width_20", "four average true ranges by the exponential average over 20 bars", wilder_bars(14), "ratio", "Keltner (1960), as Raschke"),
     ("squeeze_20", "width of the Bollinger bands by the width of the Keltner channel; 1 where it has none", wilder_bars(14), "ratio", "Carter, Mastering the Trade (2005)"),
     ("donchian_width_20", "20-bar high-low range by the close", 20, "ratio", _MURPHY),
-    ("chaikin_volatility_10", "change over 10 bars of the exponential average over 10 bars of high less low, in percent", ema_bars(10) + 10, "percent", "Chaikin, in Colby, Encyclopedia of Technical Market Indicators (2003)"),
+    ("chaikin_volatility_10", "change over 10 bars of the exponential average over 10 bars of the range by the close, in percent", ema_bars(10) + 10, "percent", "Chaikin, in Colby, Encyclopedia of Technical Market Indicators (2003)"),
     ("ulcer_14", "root mean square of the drawdown from the running 14-bar high of closes, in percent", 27, "percent", "Martin and McCann, The Investor's Guide to Fidelity Funds (1989)"),
-    ("relative_volatility_14", "Wilder's average of 10-bar deviations on rising bars by that of all; 50 where none", wilder_bars(14) + 10, "0..100", "Dorsey, Stocks & Commodities 11:6 (1993)"),
-    ("mass_25", "sum over 25 bars of the range's exponential average (9) by its own average (9)", ema_bars(9, 9) + 24, "bars", "Dorsey, Stocks & Commodities 10:6 (1992)"),
+    ("relative_volatility_14", "Wilder's average of 10-bar deviations of the close by the close on rising bars, by that of all; 50 where none", wilder_bars(14) + 10, "0..100", "Dorsey, Stocks & Commodities 11:6 (1993)"),
+    ("mass_25", "sum over 25 bars of the exponential average (9) of the range by the close, by its own average (9)", ema_bars(9, 9) + 24, "bars", "Dorsey, Stocks & Commodities 10:6 (1992)"),
     ("acceleration_band_20", "place of the close between the acceleration bands over 20 bars; 0.5 where they meet", 20, "share", "Headley, Big Trends in Trading (2002)"),
     state=64,
 )  # fmt: skip
