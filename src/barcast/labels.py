@@ -1,7 +1,8 @@
 """Outcomes after each bar that could really have been traded, and the classes made of them.
 
 The decision is taken at the close of bar t; the position is entered at the open of bar t+1 and left at the
-open of bar t+1+h (fixed horizon), or at the open after the first barrier touched (triple barrier). Adjusted
+open of bar t+1+h (fixed horizon), at the open after the first barrier touched (triple barrier), or when the user's own
+label says (`user_labels`). Adjusted
 bars of one interval go in, one row a bar comes out, with the reason where a row cannot be used. Class
 thresholds are fitted on training rows only (`fit_thresholds`) and put on afterwards (`classify`).
 """
@@ -129,6 +130,8 @@ def _one_symbol(
     entry = row + 1
     if config.scheme == "fixed_horizon":
         exit_, touch = entry + horizon, None
+    elif config.scheme == "user":
+        exit_, touch = _by_user(bars, entry, horizon, config)
     else:
         exit_, touch = _first_touch(bars, entry, horizon, volatility, config.barrier_width)
     known = exit_ < n
@@ -206,6 +209,22 @@ def _first_touch(
         touch[hit], exit_[hit] = side[hit], entry[hit] + step + 1
         undecided &= ~hit
     return exit_, touch
+
+
+def _by_user(
+    bars: pl.DataFrame, entry: np.ndarray, horizon: int, config: LabelsConfig
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Exit row and class (-1, 0, 1) of the user's own labels, each (n,); None leaves classes to thresholds."""
+    from barcast import user_labels
+
+    arrays = {
+        name: bars[name].to_numpy().astype(np.float64) for name in ("open", "high", "low", "close", "volume")
+    }
+    arrays["time"] = bars["event_timestamp"].dt.timestamp("us").to_numpy() / 1e6
+    held, side = user_labels.load(str(config.user_labels), horizon)(arrays)
+    # Not known yet: an exit past the last row makes the label pending.
+    exit_ = np.where(np.isfinite(held), entry + np.nan_to_num(held), len(entry) + horizon).astype(np.int64)
+    return exit_, None if side is None else np.nan_to_num(side).astype(np.int8)
 
 
 def counts(labels: pl.DataFrame) -> dict[str, int]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
+from barcast import intervals
 from barcast.bars.calendar import Calendar
 from barcast.bars.feed import Batch, Feed, Health
 from barcast.bars.ingest import open_store
@@ -67,8 +68,8 @@ def follow(
 ) -> Followed:
     """Follow the configured source from the table's last bars until `stop` is set (or a replay ends).
 
-    A batch is durable in the local log before `on_batch` sees it. The log is moved to the table when it is due, at
-    the start (what a crash left) and at the end.
+    A batch is durable in the local log before `on_batch` sees it. The log is moved to the table when it is due (at
+    every close of bars at least `flush_seconds` long), at the start (what a crash left) and at the end.
 
     Raises:
         DataError: the source failed more often than `source.feed.max_failures`, or a bar broke a row rule.
@@ -97,10 +98,11 @@ def follow(
         for batch in feed.run(stop):
             kept.append(batch.bars)
             batches, bars = batches + 1, bars + batch.bars.height
+            # Bars that come seldom are moved at each close, so that readers of the table are never a bar behind.
+            if kept.due() or intervals.seconds(config.interval) >= config.source.feed.flush_seconds:
+                kept.flush(store)
             if on_batch is not None:
                 on_batch(batch)
-            if kept.due():
-                kept.flush(store)
             if max_batches is not None and batches >= max_batches:
                 break
     finally:

@@ -12,9 +12,13 @@ from barcast.config.base import Section
 class LabelsConfig(Section):
     """How the outcome after a bar becomes SELL, HOLD or BUY."""
 
-    scheme: Literal["fixed_horizon", "triple_barrier"] = Field(
+    scheme: Literal["fixed_horizon", "triple_barrier", "user"] = Field(
         default="fixed_horizon",
-        description="Exit after a fixed number of bars, or at the first barrier touched.",
+        description="Exit after a fixed number of bars, at the first barrier touched, or as the user's file says.",
+    )
+    user_labels: str | None = Field(
+        default=None,
+        description="A Python file with the user's own labels (see the guide `add a feature`); with scheme `user`.",
     )
     volatility_span_bars: int = Field(
         default=60,
@@ -41,6 +45,12 @@ class LabelsConfig(Section):
         default="uniqueness",
         description="Weight training rows by average uniqueness, since their horizons overlap.",
     )
+
+    @model_validator(mode="after")
+    def _file_of_user(self) -> Self:
+        if (self.scheme == "user") != (self.user_labels is not None):
+            raise ValueError("labels: scheme `user` and user_labels go together")
+        return self
 
 
 class SplitsConfig(Section):
@@ -151,6 +161,33 @@ class LossConfig(Section):
     )
 
 
+class SelectionConfig(Section):
+    """Which features a model reads, decided on its training rows only; the FeatureService stays whole."""
+
+    enabled: bool = Field(
+        default=True, description="Off: a model reads every feature that varies in its training rows."
+    )
+    folds: int = Field(
+        default=3, ge=2, description="Purged folds inside the training rows on which importance must hold."
+    )
+    sample_rows: int = Field(
+        default=20_000, ge=500, description="Most rows, evenly spread, that each sieve and fold reads."
+    )
+    max_correlation: float = Field(
+        default=0.98,
+        gt=0,
+        le=1,
+        description="Of two features with a higher absolute rank correlation one is left out.",
+    )
+    min_stability: float = Field(
+        default=0.5, ge=0, le=1, description="Least share of folds in which shuffling a feature must hurt."
+    )
+    min_features: int = Field(
+        default=40, ge=1, description="The best are kept up to this number, whatever the sieves say."
+    )
+    max_features: int | None = Field(default=None, ge=1, description="Most features kept; None has no limit.")
+
+
 class TrainingConfig(Section):
     """How models are fitted."""
 
@@ -185,6 +222,7 @@ class TrainingConfig(Section):
     checkpoint_epochs: int = Field(default=1, ge=1, description="Epochs between checkpoints.")
     min_rows: int = Field(default=100, ge=1, description="Fewest training rows; fewer is an error.")
     loss: LossConfig = LossConfig()
+    selection: SelectionConfig = SelectionConfig()
     transfer_mode: Literal["staged", "head", "full"] = Field(
         default="staged",
         description="A symbol's fit: gradual unfreezing, a new head only, or everything at once.",

@@ -129,11 +129,11 @@ def momentum_and_volume(x, t, n, s, out):
 
 
 @regime.group(
-    ("drawdown_stress_100", "drawdown from the 100-bar high of closes by 20-bar volatility x sqrt(100), at most 10; 0 where constant", 100, "deviations", _STRESS),
+    ("drawdown_stress_100", "log drawdown from the 100-bar high of closes by 20-bar volatility x sqrt(100), at most 10; 0 where constant", 100, "deviations", _STRESS),
     ("tail_share_50", "share of the last 50 log returns beyond twice their deviation", 51, "share", _STRESS),
     ("downside_tail_50", "mean of the 5 worst of the last 50 log returns by their deviation; 0 where constant", 51, "deviations", _STRESS),
     ("leverage_effect_50", "correlation over 50 bars of the log return with the next bar's absolute log return", 52, "-1..1", "Black, Proceedings of the American Statistical Association (1976)"),
-    ("stress_index", "mean of volatility rank, 1 - rank of the close in 100 bars, share of falling squared returns, and tail share x 5 (at most 1)", _VOL, "share", _STRESS),
+    ("stress_index", "mean of volatility rank, 1 - rank of the close in 100 bars, share of falling squared returns over 20 bars, and tail share x 5 (at most 1)", _VOL, "share", _STRESS),
     ("fear", "1 where the stress index is above 0.65", _VOL, "flag", _STRESS),
     ("greed", "1 where the stress index is below 0.35", _VOL, "flag", _STRESS),
     ("greed_index", "mean of RSI 14 / 100, rank of the close in 100 bars, share of 20 rising bars and 1 - volatility rank", _VOL, "share", _STRESS),

@@ -7,6 +7,7 @@ older than the newest is refused or, where the configuration says so, replayed f
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from barcast.features.memory import CAPACITY, VALUES, Memory, fill, known_at, la
 from barcast.features.plan import WINDOW_BARS, Plan, plan
 from barcast.features.series import SHARED
 from barcast.features.user import user_values
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StreamEngine:
@@ -49,6 +52,13 @@ class StreamEngine:
     def symbols(self) -> list[str]:
         """Symbols seen so far."""
         return list(self.memory.symbols)
+
+    @property
+    def newest(self) -> datetime | None:
+        """Close of the newest bars taken; None before the first."""
+        if self._last_us < 0:
+            return None
+        return _EPOCH + timedelta(microseconds=self._last_us)
 
     def correlations(self) -> tuple[list[str], npt.NDArray[np.float64]]:
         """Symbols in alphabetical order and their correlations at the last refresh (NaN where unknown)."""

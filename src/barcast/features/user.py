@@ -9,20 +9,19 @@ batch it gets all bars, in the stream the last lookback_bars.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from barcast import user_file
 from barcast.errors import BarcastError, ConfigError
 from barcast.features.series import TIME, C, H, L, O, V
 from barcast.features.spec import FeatureSpec
+from barcast.user_file import Arrays
 
 if TYPE_CHECKING:
     from barcast.features.memory import Memory
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 MOST_BARS = 192
 _ROWS = {"open": O, "high": H, "low": L, "close": C, "volume": V, "time": TIME}
 _KEYS = {"name", "formula", "lookback_bars", "unit", "source", "function"}
-Arrays = dict[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,7 @@ class UserFeature:
         name = self.spec.name
         try:
             with np.errstate(all="ignore"):
-                out = np.asarray(
-                    self.function({key: value.copy() for key, value in arrays.items()}), dtype=np.float64
-                )
+                out = np.asarray(self.function(user_file.copies(arrays)), dtype=np.float64)
         except BarcastError:
             raise
         except Exception as error:
@@ -74,27 +70,12 @@ def load(path: str) -> tuple[UserFeature, ...]:
     Raises:
         ConfigError: the file is missing or badly formed, or a feature reads ahead or further back than it says.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(
-            f"There is no file of user features at {path!r}.", hint="Correct features.user_features."
-        )
-    return _load(str(file.resolve()), hashlib.sha256(file.read_bytes()).hexdigest())
+    return _load(*user_file.content_of(path, "features.user_features"))
 
 
 @lru_cache(maxsize=8)
 def _load(path: str, digest: str) -> tuple[UserFeature, ...]:
-    spec = importlib.util.spec_from_file_location(f"barcast_user_features_{digest[:12]}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(
-            f"The user's features {path} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    declared = getattr(module, "FEATURES", None)
+    declared = getattr(user_file.module_of(path, digest), "FEATURES", None)
     if not isinstance(declared, list) or not declared:
         raise ConfigError(f"{path} defines no list FEATURES.", hint="See the guide `add a feature`.")
     features = tuple(_one(path, entry) for entry in declared)
@@ -122,23 +103,11 @@ def prove(feature: UserFeature) -> None:
     Raises:
         ConfigError: it reads bars that come later, or further back than its look-back.
     """
-    random = np.random.default_rng(7)
     bars = feature.spec.lookback_bars
     n = max(3 * bars, 60) + 40
-    close = 100.0 * np.exp(np.cumsum(random.normal(0, 0.01, n)))
-    open_ = close * np.exp(random.normal(0, 0.003, n))
-    arrays: Arrays = {
-        "open": open_,
-        "high": np.maximum(open_, close) * (1 + random.random(n) * 0.004),
-        "low": np.minimum(open_, close) * (1 - random.random(n) * 0.004),
-        "close": close,
-        "volume": random.lognormal(3.0, 1.0, n),
-        "time": 1.7e9 + 300.0 * np.arange(n, dtype=np.float64),
-    }
+    arrays = user_file.made_up_bars(n)
     whole = feature.values(arrays)
-    scaled = feature.values(
-        {k: v * (3.0 if k in ("open", "high", "low", "close") else 1.0) for k, v in arrays.items()}
-    )
+    scaled = feature.values(user_file.scaled(arrays, 3.0))
     for at in (bars - 1, bars, n // 2, n - 7, n - 2):
         if at < bars - 1:
             continue

@@ -7,19 +7,12 @@ The push comes after the answer, as it takes longer; nothing older than the newe
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-import polars as pl
 
 from barcast import logs, tracing
-from barcast.bars.calendar import Calendar
 from barcast.bars.feed import Batch
-from barcast.bars.ingest import open_store
-from barcast.bars.live import open_log
-from barcast.bars.schema import adjusted
 from barcast.config import Config
 from barcast.errors import BarcastError
+from barcast.operations.stream import LiveStream, Taken
 from barcast.serving.caches import Window
 from barcast.serving.predictor import Predictor, open_predictor
 from barcast.serving.types import Prediction
@@ -46,7 +39,9 @@ class Live:
         self.store = FeatureStore(self.workspace, config)
         self.store.apply()
         self.predictor = predictor or open_predictor(config, self.workspace, endpoint)
-        self._warm()
+        self.stream = LiveStream(config, self.workspace)
+        self._push(self.stream.begin())
+        self.predictor.book.refresh()  # now, not between a close and its answer
 
     def __enter__(self) -> Live:
         return self
@@ -54,42 +49,15 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stream.keep()
         self.predictor.close()
-
-    def _warm(self) -> None:
-        """Engine and windows from the table and from what still waits in the feed's log."""
-        from barcast.features import StreamEngine, warmup_bars
-
-        config = self.config
-        bars = open_store(config, self.workspace)
-        need = warmup_bars(config.interval, config.features) + config.lookback_bars + 1
-        history = bars.latest(None, need) if bars.exists else pl.DataFrame()
-        waiting = open_log(config, self.workspace).pending()
-        history = pl.concat([history, waiting]) if bars.exists else waiting
-        history = history.unique(["symbol", "event_timestamp"], keep="last").sort("symbol", "event_timestamp")
-        self.engine = StreamEngine(config.interval, Calendar.of(config.universe.calendar), config.features)
-        rows = self.engine.warm(adjusted(history)).sort("symbol", "event_timestamp")
-        self._tails = {
-            str(part["symbol"][0]): self._values(part.tail(config.lookback_bars))
-            for part in rows.partition_by("symbol")
-        }
-        self._seen: Any = history["event_timestamp"].max()
-        self.predictor.book.refresh()  # now, not between a close and its answer
-        if history.height:
-            self.predictor.book.update(history)
 
     def __call__(self, batch: Batch) -> list[Prediction]:
         """Take one close; the answers for its symbols.
 
         None for bars that time has overtaken, and none where features or stores fail: the bars are safe in the feed's
-        log, the fault is logged, and the loop begins again from what is stored.
+        log, the fault is logged, and the next close is taken up from what is stored.
         """
-        known = self._seen is not None and batch.event_timestamp <= self._seen
-        if batch.kind in ("late", "correction") or known:
-            # A bar of the past changes what follows from it: begin again from what is stored by now.
-            _log.info("warmed up again", kind=batch.kind, bar=str(batch.event_timestamp))
-            self._warm()
-            return []
         close = batch.event_timestamp.isoformat()
         with (
             tracing.span("bar", close=close, symbols=batch.bars.height, kind=batch.kind),
@@ -99,35 +67,28 @@ class Live:
                 return self._step(batch)
             except BarcastError as error:
                 _log.error("no answer to this close", error=str(error))
-                self._warm()
                 return []
 
     def _step(self, batch: Batch) -> list[Prediction]:
-        at = batch.event_timestamp
         with tracing.span("features"):
-            rows = self.engine.update(adjusted(batch.bars))
-            symbols = [str(s) for s in rows["symbol"]]
-            for symbol, new in zip(symbols, self._values(rows), strict=True):
-                before = self._tails.get(symbol, np.empty((0, len(new)), np.float32))
-                self._tails[symbol] = np.concatenate([before, new[None]])[-self.config.lookback_bars :]
-            self._seen = at
-        whole = [
-            s for s in symbols
-            if len(self._tails[s]) == self.config.lookback_bars and np.isfinite(self._tails[s]).all()
-        ]  # fmt: skip
-        self.predictor.observe(batch.bars, [Window.of(s, at, self._tails[s]) for s in whole])
-        answers = self.predictor.predict(symbols)
-        if whole:
-            with tracing.span("push", symbols=len(whole)):
-                kept = rows.filter(pl.col("symbol").is_in(whole))
-                try:
-                    self.store.push(kept, np.stack([self._tails[s] for s in kept["symbol"]]))
-                except (
-                    BarcastError
-                ) as error:  # the answer is given; the next push brings this window's bar too
-                    _log.warning("push failed", error=str(error), bar=str(at))
+            taken = self.stream.take(batch)
+        if taken is None or batch.kind in ("late", "correction"):
+            # The past changed: windows are made anew, and nobody asks for an answer to it.
+            self._push(taken or self.stream.newest(batch.bars["symbol"].to_list()))
+            return []
+        keys = taken.rows.select("symbol", "event_timestamp").iter_rows() if taken.rows.height else []
+        windows = [Window.of(s, at, window) for (s, at), window in zip(keys, taken.windows, strict=True)]
+        self.predictor.observe(batch.bars, windows)
+        answers = self.predictor.predict([str(s) for s in batch.bars["symbol"]])
+        self._push(taken)
         return answers
 
-    def _values(self, rows: pl.DataFrame) -> np.ndarray:
-        values: np.ndarray = rows.select(self.store.names).to_numpy().astype(np.float32)
-        return values
+    def _push(self, taken: Taken) -> None:
+        """Write rows and windows online; a failure is logged, for the next push brings newer ones."""
+        if not taken.rows.height:
+            return
+        with tracing.span("push", symbols=taken.rows.height):
+            try:
+                self.store.push(taken.rows, taken.windows)
+            except BarcastError as error:
+                _log.warning("push failed", error=str(error))

@@ -20,13 +20,17 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
 
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
+    inputs = training.fit_inputs(dataset, fold.train, run.config)
+    run.note(f"models read {len(inputs.selected)} of {dataset.num_features} features")
     run.note("linear baseline")
-    training.train_linear(dataset, fold, run.config, run.folder / "linear").export(Path(linear_path))
+    linear = training.train_linear(dataset, fold, run.config, run.folder / "linear", inputs=inputs)
+    linear.export(Path(linear_path))
     network = training.train_universal(
         dataset,
         fold,
         run.config,
         run.folder / "universal",
+        inputs=inputs,
         on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
     )
     network.export(Path(universal_path))

@@ -7,12 +7,15 @@ answers as a frame, `TrainedModel.export` its served form.
 from __future__ import annotations
 
 from barcast.training.ensemble import train_ensemble
+from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.settings import PlainSettings, Settings
 from barcast.training.symbol import train_symbol
 from barcast.training.trained import ModelInfo, TrainedModel
 from barcast.training.universal import train_linear, train_universal
 
 __all__ = [
+    "fit_inputs",
+    "Inputs",
     "train_linear",
     "train_universal",
     "train_symbol",

@@ -20,6 +20,7 @@ from barcast.models.presets import architecture as make_architecture
 from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
+from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.pretrain import pretrain
 from barcast.training.settings import Settings
 from barcast.training.trained import ModelInfo, TrainedModel, make_network
@@ -34,6 +35,7 @@ def train_universal(
     out_dir: Path,
     *,
     thresholds: Thresholds | None = None,
+    inputs: Inputs | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> TrainedModel:
@@ -46,6 +48,7 @@ def train_universal(
         out_dir: receives the model's files; holds `checkpoint.npz` while training, from which a killed run
             goes on.
         thresholds: class limits; fitted on the fold's training rows when None.
+        inputs: what `fit_inputs` gave for these training rows; fitted here when None.
 
     Raises:
         DataError: too few rows, one class only, all features constant.
@@ -62,17 +65,17 @@ def train_universal(
     common.set_seed(settings.seed)
     thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
     targets = target_rows.make(dataset, fold.train, thresholds, config, settings.labels)
-    mean, scale, selected, constant = target_rows.feature_statistics(dataset, fold.train)
+    inputs = inputs or fit_inputs(dataset, fold.train, settings, thresholds=thresholds)
     shape = make_architecture(
         settings.model,
         num_features=dataset.num_features,
         lookback_bars=dataset.lookback_bars,
-        selected=selected,
+        selected=inputs.selected,
         precision=config.precision,
     )
     network = make_network("network", shape, settings.seed)
-    at = list(selected)
-    network.normalise.adapt(mean[at], scale[at])
+    at = list(inputs.selected)
+    network.normalise.adapt(inputs.mean[at], inputs.scale[at])
     network.statistics.return_scale.assign(return_scale(targets, fold.train))
     plan = trainer.Plan.of(config, settings.model.preset)
     checkpoint = out_dir / "checkpoint.npz"
@@ -105,7 +108,7 @@ def train_universal(
     )
     calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
     fallback = common.fallback_arrays(
-        _fit_linear(dataset, fold, targets, mean, scale, selected), selected, dataset.num_features
+        _fit_linear(dataset, fold, targets, inputs), inputs.selected, dataset.num_features
     )
     model = TrainedModel(
         network,
@@ -117,7 +120,8 @@ def train_universal(
             settings,
             thresholds,
             {
-                **common.facts_of(targets, fold, constant),
+                **common.facts_of(targets, fold, inputs.constant),
+                **inputs.facts,
                 "pretraining": [round(v, 6) for v in pretrained],
                 "suspicious_features": common.suspicious(dataset, fold.train),
                 **curves(history),
@@ -126,7 +130,7 @@ def train_universal(
                 "preset": settings.model.preset,
             },
         ),
-        common.reference(dataset, fold.train, mean, scale, fallback),
+        common.reference(dataset, fold.train, inputs.mean, inputs.scale, fallback),
     )
     return finish(model, dataset, fold, targets.arrays["label"], out_dir)
 
@@ -138,28 +142,30 @@ def train_linear(
     out_dir: Path | None = None,
     *,
     thresholds: Thresholds | None = None,
+    inputs: Inputs | None = None,
 ) -> TrainedModel:
     """Fit the linear baseline on all symbols; arguments and errors as in `train_universal`."""
     started = time.perf_counter()
     common.set_seed(settings.seed)
     thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
     targets = target_rows.make(dataset, fold.train, thresholds, settings.training, settings.labels)
-    mean, scale, selected, constant = target_rows.feature_statistics(dataset, fold.train)
+    inputs = inputs or fit_inputs(dataset, fold.train, settings, thresholds=thresholds)
     shape = make_architecture(
         settings.model,
         num_features=dataset.num_features,
         lookback_bars=dataset.lookback_bars,
-        selected=selected,
+        selected=inputs.selected,
     )
     network = make_network("linear", shape, settings.seed)
-    at = list(selected)
-    network.normalise.adapt(mean[at], scale[at])
-    fitted = _fit_linear(dataset, fold, targets, mean, scale, selected)
+    at = list(inputs.selected)
+    network.normalise.adapt(inputs.mean[at], inputs.scale[at])
+    fitted = _fit_linear(dataset, fold, targets, inputs)
     network.load_fit(fitted)
     calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
-    fallback = common.fallback_arrays(fitted, selected, dataset.num_features)
+    fallback = common.fallback_arrays(fitted, inputs.selected, dataset.num_features)
     facts = {
-        **common.facts_of(targets, fold, constant),
+        **common.facts_of(targets, fold, inputs.constant),
+        **inputs.facts,
         "calibration": calibrated,
         "penalty": fitted.penalty,
         "parameters": int(network.count_params()),
@@ -168,7 +174,7 @@ def train_linear(
     model = TrainedModel(
         network,
         describe("linear", None, dataset, fold, settings, thresholds, facts),
-        common.reference(dataset, fold.train, mean, scale, fallback),
+        common.reference(dataset, fold.train, inputs.mean, inputs.scale, fallback),
     )
     return finish(model, dataset, fold, targets.arrays["label"], out_dir)
 
@@ -177,16 +183,15 @@ def _fit_linear(
     dataset: Dataset,
     fold: Fold,
     targets: target_rows.Targets,
-    mean: np.ndarray,
-    scale: np.ndarray,
-    selected: tuple[int, ...],
+    inputs: Inputs,
 ) -> Any:
     from barcast.models import linear
 
-    at = list(selected)
+    at = list(inputs.selected)
+    mean, scale = inputs.mean[at], inputs.scale[at]
 
     def last_bars(rows: np.ndarray) -> np.ndarray:
-        x = (dataset.features[dataset.window_end[rows]][:, at] - mean[at]) / scale[at]
+        x = (dataset.features[dataset.window_end[rows]][:, at] - mean) / scale
         clipped: np.ndarray = np.clip(x, -CLIP, CLIP)
         return clipped
 
