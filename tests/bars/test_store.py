@@ -326,3 +326,22 @@ def test_killed_appends_leave_whole_batches_and_go_on(tmp_path):
             assert have.height % 10 == 0
             assert have.equals(truth.head(have.height))
     assert BarStore(path, "1h").read().height > 0
+
+
+def test_restated_factors_keep_the_time_at_which_the_prices_were_known(tmp_path):
+    store = BarStore(tmp_path / "bars", "5m")
+    bars = simulate(2, 20, "5m", 3)
+    store.append(bars)
+    times = bars["event_timestamp"].unique().sort()
+    known = times[-1] + timedelta(hours=1)
+    mine = store.read(["SIM0000"])
+    store.append(restate(mine, symbol="SIM0000", split_ratio=2.0, effective=times[10], known_at=known))
+    found = store.read()
+    assert found["created_timestamp"].equals(bars.sort("symbol", "event_timestamp")["created_timestamp"])
+    halved = found.filter(pl.col("price_factor") == 0.5)
+    assert halved.height == 10
+    assert store.read(as_of=known - timedelta(seconds=1)).filter(pl.col("price_factor") != 1).height == 0
+    late = mine.head(1).with_columns(pl.col("close") * 1.0001, created_timestamp=known + timedelta(hours=1))
+    late = late.with_columns(high=pl.max_horizontal("high", "close"), price_factor=0.5, volume_factor=2.0)
+    store.append(late)
+    assert store.read(["SIM0000"])["created_timestamp"][0] == known + timedelta(hours=1)

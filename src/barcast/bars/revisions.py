@@ -12,7 +12,7 @@ from datetime import datetime
 
 import polars as pl
 
-from barcast.bars.schema import BARS, KEY, TIME, VALUES
+from barcast.bars.schema import BARS, KEY, PRICES, TIME, VALUES
 
 REVISIONS = pl.Schema({**BARS, "superseded_timestamp": TIME})
 _ID = [*KEY, "created_timestamp"]
@@ -70,6 +70,23 @@ def plan(stored: pl.DataFrame, arriving: pl.DataFrame, now: datetime) -> Plan:
         after.join(before, on=list(KEY), how="semi").join(before, on=[*KEY, *VALUES], how="anti").height
     )
     return Plan(operations, added, replaced, arriving.height - added.height - replaced)
+
+
+def first_known(bars: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """`bars` with the `created_timestamp` at which the same prices as traded were first known.
+
+    Args:
+        bars: in force; earlier: revisions of them that were superseded. Both `BARS`.
+    """
+    if earlier.height == 0:
+        return bars
+    traded = (*PRICES, "volume")
+    same = bars.join(earlier, on=list(KEY), suffix="_earlier").filter(
+        pl.all_horizontal(pl.col(name) == pl.col(f"{name}_earlier") for name in traded)
+    )
+    first = same.group_by(KEY).agg(first=pl.col("created_timestamp_earlier").min())
+    joined = bars.join(first, on=list(KEY), how="left", maintain_order="left")
+    return joined.with_columns(created_timestamp=pl.min_horizontal("created_timestamp", "first")).drop("first")
 
 
 def _restamped(stored: pl.DataFrame, arriving: pl.DataFrame, now: datetime) -> pl.DataFrame:

@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from barcast import clock, intervals, logs
 from barcast.bars import table
 from barcast.bars.calendar import GAPS, Calendar
-from barcast.bars.revisions import REVISIONS, plan
+from barcast.bars.revisions import REVISIONS, first_known, plan
 from barcast.bars.schema import BARS, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
@@ -182,6 +182,9 @@ class BarStore:
     ) -> pl.DataFrame:
         """Bars that close in start < t <= end, sorted by symbol and time.
 
+        A bar whose factors alone were restated (a split, a dividend) keeps the `created_timestamp` at which its prices
+        as traded were known: it did not come late.
+
         Args:
             symbols: None for all.
             as_of: only what was known then: revisions created by `as_of`, in the state
@@ -204,12 +207,12 @@ class BarStore:
             rows = rows.filter(pl.col("event_timestamp") <= end)
         superseded = pl.col("superseded_timestamp")
         if as_of is None:
-            rows = rows.filter(superseded.is_null())
+            in_force = rows.filter(superseded.is_null())
         else:
-            rows = rows.filter(
-                pl.col("created_timestamp") <= as_of, superseded.is_null() | (superseded > as_of)
-            )
-        return self._collect(rows.select(BARS.names()).sort("symbol", "event_timestamp"))
+            rows = rows.filter(pl.col("created_timestamp") <= as_of)
+            in_force = rows.filter(superseded.is_null() | (superseded > as_of))
+        bars = self._collect(in_force.select(BARS.names()).sort("symbol", "event_timestamp"))
+        return first_known(bars, self._collect(rows.filter(superseded.is_not_null()).select(BARS.names())))
 
     def latest(self, symbols: Sequence[str] | None = None, num_bars: int = 1) -> pl.DataFrame:
         """The last `num_bars` bars in force of each symbol, sorted by symbol and time."""
