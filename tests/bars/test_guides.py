@@ -46,6 +46,13 @@ def test_add_a_source_guide_works(tmp_path):
     assert "passed: high_below_low" in said
 
 
+def test_live_feed_guide_works(tmp_path):
+    said = play("live-feed.md", tmp_path)
+    assert said.count("live 2 bar(s)") == 3
+    assert re.search(r"replaced +57[0-9]", said)
+    assert '"price_factor": 1.0' in said
+
+
 def test_your_own_data_guide_works(tmp_path):
     said = play("your-own-data.md", tmp_path)
     assert re.search(r"added +4000", said)

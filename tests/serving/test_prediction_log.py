@@ -73,6 +73,26 @@ def test_join_outcomes_with_later_bars_is_the_labels_return(world: World, log: P
     assert log.join_outcomes(longer, horizon) == 0
 
 
+def test_join_outcomes_across_a_live_split_is_the_return_without_it(world: World, log: PredictionLog) -> None:
+    from barcast.bars.splits import restate
+
+    horizon, at = world.config.horizon_bars, 299
+    with world.predictor(log=log) as predictor:
+        predictor.predict(["AAA"])
+    plain = make_bars(["AAA"], count=310)
+    effective = plain["event_timestamp"][at + 2]  # between the entry and the exit
+    after = pl.col("event_timestamp") >= effective
+    split = plain.with_columns(
+        *(pl.when(after).then(pl.col(n) / 4).otherwise(n).alias(n) for n in ("open", "high", "low", "close")),
+        volume=pl.when(after).then(pl.col("volume") * 4).otherwise("volume"),
+    )
+    earlier = restate(split, symbol="AAA", split_ratio=4.0, effective=effective, known_at=effective)
+    assert log.join_outcomes(pl.concat([earlier, split.filter(after)]), horizon) == 1
+    row = log.predictions(with_outcome=True).row(0, named=True)
+    opens = plain["open"]
+    assert row["forward_log_return"] == pytest.approx(float(np.log(opens[at + 1 + horizon] / opens[at + 1])))
+
+
 def test_flush_with_finished_rows_moves_each_once(world: World, log: PredictionLog, tmp_path: Path) -> None:
     from deltalake import DeltaTable
 
