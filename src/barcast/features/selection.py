@@ -181,9 +181,9 @@ def _importances(
     with threadpool_limits(1, user_api="openmp"):  # many small predictions: threads would wait more than work
         for f, (fit, score) in enumerate(folds):
             fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), sample_rows)).astype(np.int64)]
-            score = score[np.linspace(0, len(score) - 1, min(len(score), sample_rows // 4)).astype(np.int64)]
+            score = score[np.linspace(0, len(score) - 1, min(len(score), sample_rows // 10)).astype(np.int64)]
             model = HistGradientBoostingClassifier(
-                max_iter=60, max_leaf_nodes=15, learning_rate=0.1, random_state=0
+                max_iter=40, max_leaf_nodes=15, learning_rate=0.1, random_state=0
             )
             model.fit(x[fit][:, columns], y[fit])
             table = x[score][:, columns]
