@@ -110,7 +110,7 @@ def test_a_restart_takes_up_its_state_and_what_the_table_gained(tmp_path: Path) 
     world.check(again, 420)
 
 
-@pytest.mark.parametrize("damage", ["engine", "rows.parquet"])
+@pytest.mark.parametrize("damage", ["engine", "rows.npz"])
 def test_a_damaged_state_is_replaced_by_a_warm_up(tmp_path: Path, damage: str) -> None:
     world = World(tmp_path)
     world.live().keep()

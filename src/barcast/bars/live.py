@@ -98,11 +98,11 @@ def follow(
         for batch in feed.run(stop):
             kept.append(batch.bars)
             batches, bars = batches + 1, bars + batch.bars.height
+            if on_batch is not None:
+                on_batch(batch)
             # Bars that come seldom are moved at each close, so that readers of the table are never a bar behind.
             if kept.due() or intervals.seconds(config.interval) >= config.source.feed.flush_seconds:
                 kept.flush(store)
-            if on_batch is not None:
-                on_batch(batch)
             if max_batches is not None and batches >= max_batches:
                 break
     finally:

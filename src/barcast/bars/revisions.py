@@ -86,7 +86,9 @@ def first_known(bars: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
     )
     first = same.group_by(KEY).agg(first=pl.col("created_timestamp_earlier").min())
     joined = bars.join(first, on=list(KEY), how="left", maintain_order="left")
-    return joined.with_columns(created_timestamp=pl.min_horizontal("created_timestamp", "first")).drop("first")
+    return joined.with_columns(created_timestamp=pl.min_horizontal("created_timestamp", "first")).drop(
+        "first"
+    )
 
 
 def _restamped(stored: pl.DataFrame, arriving: pl.DataFrame, now: datetime) -> pl.DataFrame:

@@ -8,6 +8,7 @@ nothing as long as each revision carries its own `created_timestamp`.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -260,6 +261,20 @@ class BarStore:
                 {"version": item.get("version"), "time": moment, "operation": item.get("operation"), **notes}
             )
         return entries
+
+    def commits_after(self, version: int) -> list[dict[str, Any]]:
+        """Version, origin and counts of the commits after `version`, oldest first.
+
+        Looks for the next commit's file only, so that asking at every close costs nothing when there is none.
+        """
+        found = []
+        while (file := self.path / "_delta_log" / f"{version + 1:020d}.json").is_file():
+            version += 1
+            actions = [json.loads(line) for line in file.read_text().splitlines()]
+            info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+            notes = {k.removeprefix("barcast."): v for k, v in info.items() if k.startswith("barcast.")}
+            found.append({"version": version, **notes})
+        return found
 
     def compact(self) -> int:
         """Join the small files of many appends; earlier versions stay readable. Returns the files removed."""

@@ -12,7 +12,8 @@ from barcast import logs, tracing
 from barcast.bars.feed import Batch
 from barcast.config import Config
 from barcast.errors import BarcastError
-from barcast.operations.stream import LiveStream, Taken
+from barcast.operations.stream import LiveStream
+from barcast.operations.tails import Taken
 from barcast.serving.caches import Window
 from barcast.serving.predictor import Predictor, open_predictor
 from barcast.serving.types import Prediction

@@ -8,14 +8,10 @@ correlations, higher intervals and recursive features reach far further back tha
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from barcast import intervals, logs
@@ -27,25 +23,12 @@ from barcast.bars.schema import adjusted
 from barcast.config import Config
 from barcast.errors import DataError
 from barcast.features import StreamEngine
+from barcast.operations.tails import Tails, Taken
 from barcast.workspace import Workspace
 
 log = logs.get("operations.stream")
-Values = npt.NDArray[np.float32]
 _KEY = ["symbol", "event_timestamp"]
 _FACTORS = ["price_factor", "volume_factor"]
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a close gave.
-
-    Attributes:
-        rows: features frame, the newest row of each symbol whose window is whole.
-        windows: (n, T, F) float32, window i ends with row i.
-    """
-
-    rows: pl.DataFrame
-    windows: Values
 
 
 class LiveStream:
@@ -67,7 +50,7 @@ class LiveStream:
         self._calendar = Calendar.of(config.universe.calendar)
         self._engine = self._new_engine()
         self.names = self._engine.plan.names
-        self._rows = pl.DataFrame()  # the last T rows of each symbol, with the factors their bars came with
+        self._tails = Tails(self.names, config.lookback_bars)
         self._version = -1
         self._kept = time.monotonic()
 
@@ -104,7 +87,7 @@ class LiveStream:
             )
             self._warm_up()
             return None
-        self._remember(rows, batch.bars)
+        self._tails.add(rows, batch.bars)
         if time.monotonic() - self._kept > self._config.source.feed.flush_seconds:
             self.keep()
         return self.newest(symbols)
@@ -114,25 +97,13 @@ class LiveStream:
         if self._engine.newest is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f".rows.{os.getpid()}"
-        self._rows.write_parquet(temporary)
-        temporary.replace(self._folder / "rows.parquet")
+        self._tails.save(self._folder / "rows.npz")
         self._engine.save(self._folder / "engine")
         self._kept = time.monotonic()
 
     def newest(self, symbols: Sequence[str]) -> Taken:
         """The newest row and window of these symbols, where the window is whole."""
-        length = self._config.lookback_bars
-        last, windows = [], []
-        mine = self._rows.filter(pl.col("symbol").is_in(symbols)) if self._rows.height else self._rows
-        for part in mine.partition_by("symbol", maintain_order=True) if mine.height else []:
-            window = part.select(self.names).to_numpy().astype(np.float32, copy=False)
-            if len(window) == length and np.isfinite(window).all():
-                last.append(part.tail(1))
-                windows.append(window)
-        if not windows:
-            return Taken(pl.DataFrame(), np.empty((0, length, len(self.names)), np.float32))
-        return Taken(pl.concat(last).drop(_FACTORS), np.stack(windows))
+        return self._tails.newest(symbols)
 
     def _new_engine(self) -> StreamEngine:
         return StreamEngine(self._config.interval, self._calendar, self._config.features)
@@ -143,57 +114,51 @@ class LiveStream:
             return False
         try:
             self._engine.load(self._folder / "engine")
-            self._rows = pl.read_parquet(self._folder / "rows.parquet")
-        except (DataError, OSError, pl.exceptions.PolarsError) as error:
+            self._tails.load(self._folder / "rows.npz")
+        except DataError as error:
             log.warning("the stream's state cannot be used; warming up from the table", why=str(error))
             return False
+        self._version = self._bars.version
         newest = self._engine.newest
         assert newest is not None
-        if self._rows["event_timestamp"].max() != newest or self._restated():
+        if self._tails.newest_time != newest or self._other_factors():
             return False
         if set(self._bars.symbols()) - set(self._engine.symbols):  # their past is missing in the state
             return False
         rest = self._bars.read(start=newest)
         if rest.height:
-            self._remember(self._engine.warm(adjusted(rest)), rest)
+            self._tails.add(self._engine.warm(adjusted(rest)), rest)
         return True
 
     def _warm_up(self) -> None:
         """A new engine over the whole table, and what waits in the log for it."""
         self._log.flush(self._bars)
-        self._engine, self._rows = self._new_engine(), pl.DataFrame()
+        self._engine, self._tails = self._new_engine(), Tails(self.names, self._config.lookback_bars)
         bars = self._bars.read()
-        self._remember(self._engine.warm(adjusted(bars)), bars)
+        self._tails.add(self._engine.warm(adjusted(bars)), bars)
         self._version = self._bars.version
         self.warmed += 1
 
-    def _remember(self, rows: pl.DataFrame, bars: pl.DataFrame) -> None:
-        """Keep the last T rows of each symbol; a row given anew replaces the one before."""
-        length = self._config.lookback_bars
-        new = rows.group_by("symbol").tail(length).join(bars.select(*_KEY, *_FACTORS), on=_KEY, how="left")
-        # Rows that a replay gave anew rest on bars whose factors are known already.
-        if not self._rows.is_empty():
-            known = new.select(_KEY).join(self._rows.select(*_KEY, *_FACTORS), on=_KEY, how="left")
-            new = new.with_columns(pl.col(name).fill_null(known[name]) for name in _FACTORS)
-        joined = pl.concat([self._rows, new]) if not self._rows.is_empty() else new
-        joined = joined.unique(_KEY, keep="last", maintain_order=True).sort(_KEY)
-        self._rows = joined.group_by("symbol", maintain_order=True).tail(length)
-
     def _restated(self) -> bool:
-        """Bring the engine to the table's present factors; whether that needs a warm-up instead.
+        """Bring the engine to factors that others than the feed wrote; whether that needs a warm-up instead."""
+        commits = self._bars.commits_after(self._version)
+        if not commits:
+            return False
+        self._version = int(commits[-1]["version"])
+        return any(commit.get("origin") != "live" for commit in commits) and self._other_factors()
+
+    def _other_factors(self) -> bool:
+        """As `_restated`, by a look into the table.
 
         Where all remembered bars of a symbol changed by one ratio, every bar of the state is on the old scale and new
         bars are brought to it. Where only some did, a bar was streamed before its split was known.
         """
-        version = self._bars.version
-        if version == self._version or self._rows.is_empty():
+        if not self._tails.of:
             return False
-        self._version = version
-        first: Any = self._rows["event_timestamp"].min()
+        came = self._tails.factors()
+        first: Any = came["event_timestamp"].min()
         present = self._bars.read(start=first - intervals.parse(self._config.interval))
-        both = self._rows.select(*_KEY, *_FACTORS).join(
-            present.select(*_KEY, *_FACTORS), on=_KEY, suffix="_now"
-        )
+        both = came.join(present.select(*_KEY, *_FACTORS), on=_KEY, suffix="_now")
         ratios = both.select(
             "symbol", *((pl.col(f"{name}_now") / pl.col(name)).round(9).alias(name) for name in _FACTORS)
         )
@@ -207,9 +172,5 @@ class LiveStream:
                 return True
             price, volume = ratio.row(0)
             self._engine.rescale(str(symbol), price, volume)
-            mine = pl.col("symbol") == symbol
-            self._rows = self._rows.with_columns(
-                pl.when(mine).then(pl.col(name) * by).otherwise(name).alias(name)
-                for name, by in zip(_FACTORS, (price, volume), strict=True)
-            )
+            self._tails.rescale(str(symbol), price, volume)
         return False
