@@ -81,15 +81,15 @@ class Live:
         windows = [Window.of(s, at, window) for (s, at), window in zip(keys, taken.windows, strict=True)]
         self.predictor.observe(batch.bars, windows)
         answers = self.predictor.predict([str(s) for s in batch.bars["symbol"]])
-        self._push(taken)
+        with tracing.span("push", symbols=taken.rows.height):
+            self._push(taken)
         return answers
 
     def _push(self, taken: Taken) -> None:
         """Write rows and windows online; a failure is logged, for the next push brings newer ones."""
         if not taken.rows.height:
             return
-        with tracing.span("push", symbols=taken.rows.height):
-            try:
-                self.store.push(taken.rows, taken.windows)
-            except BarcastError as error:
-                _log.warning("push failed", error=str(error))
+        try:
+            self.store.push(taken.rows, taken.windows)
+        except BarcastError as error:
+            _log.warning("push failed", error=str(error))
