@@ -128,7 +128,9 @@ class Tails:
 
     def save(self, path: Path) -> None:
         """Write all rows to a file, whole or not at all."""
-        arrays = {f"{k}_{key}": tail[key] for k, tail in enumerate(self.of.values()) for key in _ARRAYS}
+        arrays: dict[str, Any] = {
+            f"{k}_{key}": tail[key] for k, tail in enumerate(self.of.values()) for key in _ARRAYS
+        }
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with temporary.open("wb") as file:
             np.savez(file, symbols=np.array(list(self.of)), names=np.array(self.names), **arrays)
