@@ -9,7 +9,7 @@ from typing import Any
 
 from kfp import kubernetes
 
-from barcast.adapters.kubeflow import CLUSTER_MODELS, CLUSTER_ROOT
+from barcast.adapters.kubeflow_cluster import CLUSTER_MODELS, CLUSTER_ROOT
 
 HOUR = 3600
 NO_NODES: dict[str, str] = {}  # defaults of pipelines' parameters

@@ -13,7 +13,7 @@ import typer
 from kfp import compiler
 from typer.testing import CliRunner
 
-from barcast.adapters import kubeflow
+from barcast.adapters import kubeflow, kubeflow_cluster
 from barcast.cli.submit import submit
 from barcast.config import Config
 from barcast.errors import ClusterError, ConfigError
@@ -25,7 +25,7 @@ ARGUMENTS = {"config": "{}", "run_id": "training-1"}
 
 def test_submit_uploads_a_version_and_starts_a_run_with_the_arguments() -> None:
     with kfp_double.serve() as server:
-        run_id = kubeflow.submit("training", ARGUMENTS, host=server.url)
+        run_id = kubeflow_cluster.submit("training", ARGUMENTS, host=server.url)
         run = server.runs[run_id]
         assert run.runtime_config["parameters"] == ARGUMENTS
         version = server.versions[run.pipeline_version_reference["pipeline_version_id"]]
@@ -36,8 +36,8 @@ def test_submit_uploads_a_version_and_starts_a_run_with_the_arguments() -> None:
 
 def test_submit_twice_keeps_one_pipeline_with_two_versions() -> None:
     with kfp_double.serve() as server:
-        kubeflow.submit("training", ARGUMENTS, host=server.url)
-        kubeflow.submit("training", {**ARGUMENTS, "run_id": "training-2"}, host=server.url)
+        kubeflow_cluster.submit("training", ARGUMENTS, host=server.url)
+        kubeflow_cluster.submit("training", {**ARGUMENTS, "run_id": "training-2"}, host=server.url)
         assert len(server.pipelines) == 1
         assert sorted(v.display_name for v in server.versions.values()) == ["training-1", "training-2"]
         assert len(server.runs) == 2
@@ -45,14 +45,14 @@ def test_submit_twice_keeps_one_pipeline_with_two_versions() -> None:
 
 def test_submit_sends_the_token_and_fails_clearly_without_it() -> None:
     with kfp_double.serve(token="secret") as server:
-        assert kubeflow.submit("training", ARGUMENTS, host=server.url, token="secret")
+        assert kubeflow_cluster.submit("training", ARGUMENTS, host=server.url, token="secret")
         with pytest.raises(ClusterError, match="did not accept"):
-            kubeflow.submit("training", ARGUMENTS, host=server.url, token="wrong")
+            kubeflow_cluster.submit("training", ARGUMENTS, host=server.url, token="wrong")
 
 
 def test_a_pod_gets_the_same_configuration_with_the_clusters_places() -> None:
     config = Config(workspace="w", approval="manual", storage={"root": "/home/someone"})
-    inside = Config.model_validate_json(kubeflow.for_cluster(config))
+    inside = Config.model_validate_json(kubeflow_cluster.for_cluster(config))
     assert inside.hash == config.hash
     assert str(inside.open_workspace().bars) == "/var/lib/barcast/w/bars"
     assert str(inside.open_workspace().models) == "/models/w"
@@ -60,10 +60,10 @@ def test_a_pod_gets_the_same_configuration_with_the_clusters_places() -> None:
 
 def test_only_runs_that_may_put_models_live_act_as_the_promotion_account() -> None:
     by_hand, alone = Config(approval="manual"), Config(approval="automatic")
-    assert kubeflow.account_of("promotion", by_hand) == "promotion"
-    assert kubeflow.account_of("training", by_hand) is None
-    assert kubeflow.account_of("training", alone) == "promotion"
-    assert kubeflow.account_of("backfill", alone) is None
+    assert kubeflow_cluster.account_of("promotion", by_hand) == "promotion"
+    assert kubeflow_cluster.account_of("training", by_hand) is None
+    assert kubeflow_cluster.account_of("training", alone) == "promotion"
+    assert kubeflow_cluster.account_of("backfill", alone) is None
 
 
 def test_submit_with_nothing_listening_names_the_address() -> None:
@@ -71,7 +71,7 @@ def test_submit_with_nothing_listening_names_the_address() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ClusterError, match=url):
-        kubeflow.submit("training", ARGUMENTS, host=url)
+        kubeflow_cluster.submit("training", ARGUMENTS, host=url)
 
 
 def test_compiled_with_an_unknown_name_suggests_the_nearest() -> None:
@@ -81,15 +81,15 @@ def test_compiled_with_an_unknown_name_suggests_the_nearest() -> None:
 
 def test_runs_are_listed_watched_cancelled_and_started_again() -> None:
     with kfp_double.serve() as server:
-        run_id = kubeflow.submit("training", ARGUMENTS, host=server.url)
-        (row,) = kubeflow.list_runs(host=server.url)
+        run_id = kubeflow_cluster.submit("training", ARGUMENTS, host=server.url)
+        (row,) = kubeflow_cluster.list_runs(host=server.url)
         assert (row["run_id"], row["name"], row["state"]) == (run_id, "training-1", "PENDING")
         server.runs[run_id].state = "RUNNING"
-        assert kubeflow.run_state(run_id, host=server.url) == "RUNNING"
-        kubeflow.cancel_run(run_id, host=server.url)
-        assert kubeflow.run_state(run_id, host=server.url) == "CANCELED"
-        kubeflow.retry_run(run_id, host=server.url)
-        assert kubeflow.run_state(run_id, host=server.url) == "PENDING"
+        assert kubeflow_cluster.run_state(run_id, host=server.url) == "RUNNING"
+        kubeflow_cluster.cancel_run(run_id, host=server.url)
+        assert kubeflow_cluster.run_state(run_id, host=server.url) == "CANCELED"
+        kubeflow_cluster.retry_run(run_id, host=server.url)
+        assert kubeflow_cluster.run_state(run_id, host=server.url) == "PENDING"
 
 
 def test_submit_as_a_user_types_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_submit_as_a_user_types_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_unknown_run_is_a_clear_error() -> None:
     with kfp_double.serve() as server, pytest.raises(ClusterError, match="did not accept"):
-        kubeflow.cancel_run("nothing", host=server.url)
+        kubeflow_cluster.cancel_run("nothing", host=server.url)
 
 
 def test_failing_step_on_this_machine_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

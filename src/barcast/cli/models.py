@@ -145,18 +145,21 @@ def approve(
     served models.
     """
     if host:
-        from barcast.adapters import kubeflow
+        from barcast.adapters import kubeflow_cluster
         from barcast.operations.runs import new_run_id
 
         number = _registry(config).approve(symbol, by=by, reason=reason, version=version)
-        arguments = {"config": kubeflow.for_cluster(current(config)), "run_id": new_run_id("promotion")}
-        run_id = kubeflow.submit(
+        arguments = {
+            "config": kubeflow_cluster.for_cluster(current(config)),
+            "run_id": new_run_id("promotion"),
+        }
+        run_id = kubeflow_cluster.submit(
             "promotion",
             arguments,
             host=host,
             namespace=namespace,
             token=token,
-            service_account=kubeflow.PROMOTION_ACCOUNT,
+            service_account=kubeflow_cluster.PROMOTION_ACCOUNT,
         )
         print(f"{symbol}: version {number} is approved by {by}; promotion runs as {run_id}.")
         return

@@ -33,9 +33,9 @@ def list_runs(
 ) -> None:  # fmt: skip
     """All runs, newest first."""
     if host:
-        from barcast.adapters import kubeflow
+        from barcast.adapters import kubeflow_cluster
 
-        rows = kubeflow.list_runs(host=host, namespace=namespace, token=token)
+        rows = kubeflow_cluster.list_runs(host=host, namespace=namespace, token=token)
     else:
         from barcast.operations.runs import latest
 
@@ -91,11 +91,11 @@ def watch(
     if host is None:
         _watch_here(current(config), run_id)
         return
-    from barcast.adapters import kubeflow
+    from barcast.adapters import kubeflow_cluster
 
     seen = ""
     while True:
-        state = kubeflow.run_state(_named(run_id), host=host, namespace=namespace, token=token)
+        state = kubeflow_cluster.run_state(_named(run_id), host=host, namespace=namespace, token=token)
         if state != seen:
             print(f"{run_id}  {state.lower()}", flush=True)
             seen = state
@@ -132,9 +132,9 @@ def cancel(
 ) -> None:  # fmt: skip
     """End a run."""
     if host:
-        from barcast.adapters import kubeflow
+        from barcast.adapters import kubeflow_cluster
 
-        kubeflow.cancel_run(run_id, host=host, namespace=namespace, token=token)
+        kubeflow_cluster.cancel_run(run_id, host=host, namespace=namespace, token=token)
         print(f"{run_id}  cancel requested")
         return
     from barcast.operations import runs
@@ -150,9 +150,9 @@ def rerun(
 ) -> None:  # fmt: skip
     """Start a run again: on a cluster from the step that failed, here anew with the configuration it had."""
     if host:
-        from barcast.adapters import kubeflow
+        from barcast.adapters import kubeflow_cluster
 
-        kubeflow.retry_run(run_id, host=host, namespace=namespace, token=token)
+        kubeflow_cluster.retry_run(run_id, host=host, namespace=namespace, token=token)
         print(f"{run_id}  started again")
         return
     from barcast.cli.run import run_watched, show_results

@@ -40,7 +40,7 @@ def create(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make a schedule."""
-    from barcast.adapters import kubeflow
+    from barcast.adapters import kubeflow, kubeflow_cluster
     from barcast.operations import schedules
 
     settings = current(config)
@@ -63,11 +63,11 @@ def create(
                 hint="Leave --host out for `queue` and --at.",
             )
         schedules.make_trigger(**times)
-        row = kubeflow.create_recurring(
+        row = kubeflow_cluster.create_recurring(
             name,
             action,
-            {"config": kubeflow.for_cluster(settings), **arguments},
-            service_account=kubeflow.account_of(action, settings),
+            {"config": kubeflow_cluster.for_cluster(settings), **arguments},
+            service_account=kubeflow_cluster.account_of(action, settings),
             cron=for_cluster(cron) if cron else None,
             every_seconds=int(times["every"].total_seconds()) if times["every"] else None,
             until=times["until"],
@@ -88,9 +88,9 @@ def list_schedules(
 ) -> None:  # fmt: skip
     """All schedules with their next time and how the last run ended."""
     if host:
-        from barcast.adapters import kubeflow
+        from barcast.adapters import kubeflow_cluster
 
-        rows = kubeflow.list_recurring(host=host, namespace=namespace, token=token)
+        rows = kubeflow_cluster.list_recurring(host=host, namespace=namespace, token=token)
     else:
         from barcast.operations.schedules import Schedules
 
@@ -100,9 +100,9 @@ def list_schedules(
 
 def _change(word: str, name: str, host: str | None, namespace: str, token: str | None, config: Any) -> None:
     if host:
-        from barcast.adapters import kubeflow
+        from barcast.adapters import kubeflow_cluster
 
-        kubeflow.change_recurring(word, name, host=host, namespace=namespace, token=token)
+        kubeflow_cluster.change_recurring(word, name, host=host, namespace=namespace, token=token)
     else:
         from barcast.operations.schedules import Schedules
 

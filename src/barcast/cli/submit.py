@@ -35,16 +35,16 @@ def submit(
     json_output: JsonOption = False,
 ) -> None:
     """Upload a pipeline version and start a run of it on Kubeflow Pipelines."""
-    from barcast.adapters import kubeflow
+    from barcast.adapters import kubeflow, kubeflow_cluster
     from barcast.operations.runs import new_run_id
 
     settings = current(config)
     arguments = kubeflow.read_arguments(pipeline, settings_of_run or [])
     run_id = new_run_id(pipeline)
-    cluster_run = kubeflow.submit(
+    cluster_run = kubeflow_cluster.submit(
         pipeline,
-        {"config": kubeflow.for_cluster(settings), "run_id": run_id, **arguments},
-        service_account=service_account or kubeflow.account_of(pipeline, settings),
+        {"config": kubeflow_cluster.for_cluster(settings), "run_id": run_id, **arguments},
+        service_account=service_account or kubeflow_cluster.account_of(pipeline, settings),
         host=host,
         namespace=namespace,
         token=token,
