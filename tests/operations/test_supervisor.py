@@ -117,3 +117,55 @@ def test_up_starts_every_program_of_a_workspace_with_its_own_configuration(tmp_p
         helped = subprocess.run([*program.command[:3], *words, "--help"], capture_output=True, text=True)
         assert helped.returncode == 0, helped.stderr
         assert "--config" in helped.stdout
+
+
+@pytest.mark.slow
+def test_up_runs_a_new_workspace_restarts_what_dies_is_alone_and_stops_cleanly(tmp_path: Path) -> None:
+    """The real programs; server and gateway wait for a first live model."""
+    import socket
+
+    import yaml
+
+    def free() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    console, metrics = free(), free()
+    settings = {
+        "workspace": "whole",
+        "registry": {"console_port": console},
+        "operations": {"monitoring": {"port": metrics}},
+    }
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-c", "from barcast.cli import main; main()"]
+    words = [*command, "up", "--config", str(tmp_path / "whole.yaml")]
+    environment = {**os.environ, "BARCAST_ROOT": str(tmp_path / "root")}
+    log = (tmp_path / "up.log").open("w")
+    up = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    said = tmp_path / "up.log"
+
+    def listens(port: int) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def process(name: str) -> list[int]:
+        lines = [line for line in said.read_text().splitlines() if line.startswith(f"{name} started")]
+        return [int(line.partition("process ")[2].rstrip(")")) for line in lines]
+
+    try:
+        until(lambda: listens(console) and listens(metrics), 120)
+        second = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        assert second.returncode == 9
+        assert "runs already" in second.stderr
+        os.kill(process("worker")[-1], signal.SIGKILL)
+        until(lambda: len(process("worker")) == 2, 60)
+        everything = [process(name)[-1] for name in ("console", "worker", "scheduler", "monitor")]
+        assert process("server") == []
+    finally:
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(60) == 0
+        log.close()
+    assert said.read_text().splitlines()[-1] == "Stopped."
+    assert "killed" not in said.read_text()
+    assert [one for one in everything if alive(one)] == []

@@ -29,7 +29,8 @@ def monitor(
     from barcast.operations.monitoring import metrics as page
 
     settings = current(config)
-    one = Monitor(settings)
+    stop = threading.Event()
+    one = Monitor(settings, stop)
 
     def show(report: Report) -> None:
         if json:
@@ -40,7 +41,6 @@ def monitor(
     if not follow:
         show(one.look(act=act))
         return
-    stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     host = settings.operations.monitoring.host

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -18,58 +19,87 @@ _FREE_GB = 2.0
 
 
 def status(config: ConfigOption = None, json_output: JsonOption = False) -> None:
-    """Bars, models, the model server and the last runs of the workspace."""
-    facts = _facts(current(config))
+    """Bars, models, programs, queue, schedules, open alerts and the last runs of the workspace."""
+    from barcast.operations.overview import overview
+
+    facts = overview(current(config))
     if json_output:
         print_json(facts)
         return
     print(f"workspace {facts['workspace']}, {facts['interval']} bars, configuration {facts['config_hash']}")
-    bars = facts["bars"]
-    if bars:
-        print(
-            f"bars      {len(bars['symbols'])} symbols, table version {bars['version']}, last close {bars['last']}"
-        )
-    else:
-        print("bars      none yet: barcast run")
-    print(f"server    {facts['server']['state']} at {facts['server']['endpoint']}")
-    for row in facts["models"]:
-        live = f"v{row['champion']} ({row['kind']}) since {row['since']}" if row["champion"] else "not live"
-        waits = f", v{row['challenger']} waits for approval" if row["challenger"] else ""
-        print(f"model     {row['symbol']:10} {live}{waits}")
+    for name, text in _lines(facts):
+        print(f"{name:10}{text}")
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a person wants to see first, as (part, text)."""
+    for part in ("bars", "answers", "queue", "monitoring", "schedules"):
+        if isinstance(facts[part], dict) and "problem" in facts[part]:
+            yield "PROBLEM", f"{part}: {facts[part]['problem']}"
     for line in facts["findings"]:
-        print(f"PROBLEM   {line}")
-    for run in facts["runs"][:3]:
-        print(
-            f"run       {run['run_id']} {run['state'].lower()}{': ' + run['error'] if run.get('error') else ''}"
+        yield "PROBLEM", line
+    bars = facts["bars"]
+    if "last" in bars:
+        behind = "" if bars["last"] == bars["oldest_last"] else f", the oldest {_time(bars['oldest_last'])}"
+        yield "bars", f"{len(bars['symbols'])} symbols, last close {_time(bars['last'])}{behind}"
+    elif not bars:
+        yield "bars", "none yet: barcast run"
+    yield from _models(facts["models"])
+    running = [name for name, up in facts["programs"].items() if up]
+    absent = [name for name, up in facts["programs"].items() if not up]
+    idle = f"not running: {', '.join(absent)} (barcast up)" if absent else ""
+    yield "programs", "; ".join(filter(None, [f"running: {', '.join(running)}" if running else "", idle]))
+    answers = facts["answers"]
+    if "total" in answers:
+        share = answers["fallback_share"]
+        yield (
+            "answers",
+            f"{answers['total']:,} logged, {answers['with_outcome']:,} with outcome, {share:.0%} by fallback",
         )
+    queue = facts["queue"]
+    if "due" in queue:
+        yield "queue", ", ".join(f"{number} {state}" for state, number in queue.items())
+    for row in facts["schedules"] if isinstance(facts["schedules"], list) else []:
+        following = f"next {row['next_at']:%Y-%m-%d %H:%M} UTC" if row["next_at"] else row["state"]
+        last = f", last {row['last']['state']}" if row["last"] else ""
+        yield "schedule", f"{row['name']}: {row['action']}, {following}{last}"
+    yield "disk", f"{facts['disk']['free_gb']:.0f} GB free"
+    watched = facts["monitoring"]
+    if "at" in watched:
+        yield "watched", f"{_time(watched['at'])}: {watched['worst']}"
+        for alert in watched["alerts"]:
+            yield "ALERT", f"{alert['severity']} {alert['name']} ({alert['subject']}): {alert['text']}"
+        for action in watched["actions"][-3:]:
+            yield "action", f"{_time(action['at'])} {action['subject']}: {action['text']}"
+    elif not watched:
+        yield "watched", "not yet: barcast monitor"
+    for run in facts["runs"][:3]:
+        error = f": {run['error']}" if run.get("error") else ""
+        yield "run", f"{run['run_id']} {run['state'].lower()}{error}"
 
 
-def _facts(config: Config) -> dict[str, Any]:
-    from barcast.bars.ingest import open_store
-    from barcast.operations.runs import latest
-    from barcast.registry import Registry
-    from barcast.registry.asking import listens
+def _models(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """What is live or waits, one line each (the first ten); the rest in numbers."""
+    shown = [row for row in rows if row["champion"] or row["challenger"]]
+    for row in shown[:10]:
+        live = (
+            f"v{row['champion']} ({row['kind']}) since {_time(row['since'])}"
+            if row["champion"]
+            else "not live"
+        )
+        status = "is approved" if row["challenger_status"] == "approved" else "waits for approval"
+        waits = f", v{row['challenger']} {status}" if row["challenger"] else ""
+        yield "model", f"{row['symbol']:10} {live}{waits}"
+    rest = len(rows) - len(shown[:10])
+    if rest:
+        others = sum(bool(row["champion"]) for row in shown[10:])
+        yield "models", f"{rest} more, {others} of them live: barcast models list"
+    if not rows:
+        yield "models", "none yet: barcast run"
 
-    workspace = config.open_workspace()
-    store = open_store(config, workspace)
-    registry = Registry(workspace, config)
-    listening = listens(config.serving.endpoint)
-    known = workspace.ledger.exists()
-    bars: dict[str, Any] = {}
-    if store.exists:
-        last = store.last_timestamps()
-        bars = {"version": store.version, "symbols": sorted(last), "last": max(last.values()).isoformat()}
-    return {
-        "workspace": config.workspace,
-        "interval": config.interval,
-        "config_hash": config.hash,
-        "root": str(workspace.root),
-        "bars": bars,
-        "server": {"endpoint": config.serving.endpoint, "state": "listening" if listening else "not running"},
-        "models": registry.list() if known else [],
-        "findings": [str(f) for f in registry.verify(mlflow=False)] if known else [],
-        "runs": latest(config) if workspace.runs.exists() else [],
-    }
+
+def _time(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
 
 
 def doctor(config: ConfigOption = None, json_output: JsonOption = False) -> None:

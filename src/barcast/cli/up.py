@@ -13,6 +13,7 @@ from barcast.cli._options import ConfigOption, current, remember
 from barcast.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from barcast.config import Config
@@ -24,10 +25,15 @@ def up(
         list[str] | None,
         typer.Option(help="Leave one out: server, gateway, console, worker, scheduler, monitor or feed."),
     ] = None,
-    feed: Annotated[bool, typer.Option("--feed", help="Follow the live feed too.")] = False,
+    feed: Annotated[
+        bool | None,
+        typer.Option("--feed/--no-feed", help="Follow the live feed; by default where the source is live."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Run model server, gateway, console, queue worker, scheduler and monitor; restart what ends; Ctrl+C stops all."""
+    """Run feed, queue worker, model server, gateway, console, scheduler and monitor; Ctrl+C stops all."""
+    from barcast.bars.ingest import LIVE_KINDS
+    from barcast.operations.alone import alone
     from barcast.operations.supervisor import Supervisor
 
     settings = current(config)
@@ -37,18 +43,33 @@ def up(
     for name in without or []:
         if name not in known:
             raise ConfigError(f"There is no program {name!r}.", hint=did_you_mean(name, known))
-    chosen = [
-        program for name, program in known.items() if name not in (without or []) and (feed or name != "feed")
-    ]
+    follows = settings.source.kind in LIVE_KINDS if feed is None else feed
+    left_out = {*(without or []), *([] if follows else ["feed"])}
+    chosen = [program for name, program in known.items() if name not in left_out]
     remember(settings)
     _write(settings, workspace.state / "up.yaml")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     folder = workspace.logs / "programs"
-    typer.echo(f"Workspace {workspace.name}; output in {folder}. Ctrl+C stops everything.")
-    Supervisor(chosen, folder, say=lambda text: typer.echo(text)).run(stop)
-    typer.echo("Stopped.")
+    what = f"`barcast up` of workspace {workspace.name!r}"
+    with alone(workspace.state / "up.lock", what, "Stop it first, or use another workspace."):
+        typer.echo(f"Workspace {workspace.name}; output in {folder}. Ctrl+C stops everything.")
+        for program in chosen:
+            if program.name in _PLACES:
+                typer.echo(f"  {program.name:9} {_PLACES[program.name](settings, folder)}")
+        Supervisor(chosen, folder, say=lambda text: typer.echo(text)).run(stop)
+        typer.echo("Stopped.")
+
+
+_PLACES: dict[str, Callable[[Config, Path], str]] = {
+    "server": lambda c, _: f"gRPC at {c.serving.endpoint}, once a model is live",
+    "gateway": lambda c, _: f"http://{c.gateway.host}:{c.gateway.port}, once a model is live",
+    "console": lambda c, f: f"http://127.0.0.1:{c.registry.console_port}, its token in {f / 'console.log'}",
+    "monitor": lambda c, _: (
+        f"metrics at http://{c.operations.monitoring.host}:{c.operations.monitoring.port}/metrics"
+    ),
+}
 
 
 def programs(settings: Config, path: Path) -> dict[str, Program]:

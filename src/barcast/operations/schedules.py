@@ -7,9 +7,7 @@ within `refresh_seconds`, since commands write to the same database.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from barcast import clock, logs
 from barcast.config import Config
 from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
 from barcast.operations import cron as cron_lines
+from barcast.operations.alone import alone
 
 QUEUE = "queue"  # the action that asks for trainings; any other is a pipeline's name
 _SLOT = "schedules"
@@ -161,7 +160,10 @@ class Schedules:
         """
         from apscheduler.schedulers.blocking import BlockingScheduler
 
-        with self._only_one():
+        what = f"A scheduler of workspace {self.workspace.name!r}"
+        with alone(
+            self.workspace.state / "scheduler.lock", what, "One is enough: it sees new schedules by itself."
+        ):
             scheduler = self._scheduler(BlockingScheduler)
             # Waking regularly is how changes made by other processes are seen.
             scheduler.add_job(
@@ -198,25 +200,6 @@ class Schedules:
             yield scheduler
         finally:
             scheduler.shutdown(wait=True)
-
-    @contextmanager
-    def _only_one(self) -> Iterator[None]:
-        path = self.workspace.state / "scheduler.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
-                raise RefusedError(
-                    f"A scheduler of workspace {self.workspace.name!r} runs already (process {holder}).",
-                    hint="One is enough: it sees new schedules by itself.",
-                ) from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _last(self) -> dict[str, dict[str, Any]]:
         path = _journal(self.config)

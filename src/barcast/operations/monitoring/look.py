@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,15 +19,21 @@ from barcast.operations.monitoring.types import WHOLE, Action, ModelReport, Read
 _log = logs.get("monitoring")
 
 
+class StoppedError(Exception):
+    """The look was given up half-way because the program is being stopped; nothing of it was kept."""
+
+
 class Monitor:
     """Looks again and again; what does not change between two looks is kept.
 
     Args:
         config: the workspace's configuration.
+        stop: once it is set, a look ends before its next part.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, stop: threading.Event | None = None) -> None:
         self.config = config
+        self._stop = stop or threading.Event()
         self.history = History(config.open_workspace().state / "monitoring.db")
         self._references = References()
 
@@ -39,12 +46,15 @@ class Monitor:
 
         Raises:
             HistoryError: the history cannot be written. A part that cannot be read is an alert, not an error.
+            StoppedError: `stop` was set.
         """
         collected = Collected(self.config, self._references)
         failed: list[Reading] = []
         totals = self.history.totals()
 
         def guarded(name: str, part: Callable[[], Sequence[Any]]) -> list[Any]:
+            if self._stop.is_set():
+                raise StoppedError
             try:
                 return list(part())
             except (BarcastError, sqlite3.Error, OSError, ValueError) as error:
@@ -133,20 +143,12 @@ def _join_outcomes(collected: Collected) -> list[Any]:
 
 def _tell(report: Report) -> None:
     versions = {model.word: model.version for model in report.models}
+
+    def about(subject: str) -> dict[str, Any]:
+        return {} if subject == WHOLE else {"symbol": subject, "version": versions.get(subject)}
+
     for alert in report.alerts:
         write = _log.error if alert.severity == "critical" else _log.warning
-        write(
-            "alert",
-            alert=alert.name,
-            symbol=alert.subject,
-            version=versions.get(alert.subject),
-            text=alert.text,
-        )
+        write("alert", alert=alert.name, text=alert.text, **about(alert.subject))
     for action in report.actions:
-        _log.warning(
-            "action",
-            kind=action.kind,
-            symbol=action.subject,
-            version=versions.get(action.subject),
-            text=action.text,
-        )
+        _log.warning("action", kind=action.kind, text=action.text, **about(action.subject))

@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from barcast import logs
 from barcast.errors import BarcastError, ConfigError
-from barcast.operations.monitoring.look import Monitor
+from barcast.operations.monitoring.look import Monitor, StoppedError
 from barcast.operations.monitoring.types import WHOLE, Report
 
 _log = logs.get("monitoring")
@@ -66,7 +66,7 @@ def follow(
     seen: Callable[[Report], None] = lambda _: None,
     ready: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Look again and again until `stop` is set, and serve the page meanwhile.
+    """Look again and again until `stop` is set (give the monitor the same), and serve the page meanwhile.
 
     A look that cannot be kept (a full disk) is logged, counted and tried again.
 
@@ -92,6 +92,8 @@ def follow(
             try:
                 page.report = monitor.look(act=act)
                 seen(page.report)
+            except StoppedError:
+                return
             except BarcastError as error:
                 page.failures += 1
                 _log.error("look failed", error=str(error))

@@ -150,7 +150,7 @@ def _by_answers(collected: Collected, answers: pl.DataFrame) -> list[Reading]:
 
 def _by_features(collected: Collected, model: Model) -> list[Reading]:
     until, symbol = collected.trained_until(model), names.symbol_of(model.name)
-    if until is None or collected.bars.is_empty() or model.name.endswith(f".{names.LINEAR}"):
+    if until is None or collected.bars.is_empty():
         return []
     if collected.as_of <= until:
         return [Reading(name="drifted_features", value=None, text="no bars since its training")]

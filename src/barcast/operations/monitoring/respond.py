@@ -89,7 +89,7 @@ def _wishes(collected: Collected, reports: list[ModelReport]) -> dict[str, _Wish
     found = dict.fromkeys(_uncovered(collected, reports), _Wish("retrain", "answered by the universal model"))
     for report in reports:
         raised = sorted({r.alert for r in report.readings if r.alert in RETRAIN})
-        if raised and report.word != names.LINEAR:
+        if raised:
             kind: Literal["retrain", "recalibrate"] = (
                 "recalibrate" if raised == ["CalibrationDrift"] else "retrain"
             )
