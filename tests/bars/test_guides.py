@@ -6,24 +6,29 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from barcast import labels
 from barcast.bars.sources import open_source
+from barcast.bars.sources.simulator import simulate
 from barcast.bars.universe import Universe
 from barcast.config import load
 from barcast.errors import DataError
+from barcast.features import feature_names
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
-BLOCK = re.compile(r"```(\w+)(?: file=(\S+))?\n(.*?)```", re.S)
+BLOCK = re.compile(r"^ *```(\w+)(?: file=(\S+))?\n(.*?)```", re.S | re.M)
 
 
 def play(name: str, folder: Path) -> str:
     """Write the guide's files and run its shell blocks, in their order; what was printed."""
     said = ""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for kind, file, text in BLOCK.findall((GUIDES / name).read_text()):
+    for kind, file, indented in BLOCK.findall((GUIDES / name).read_text()):
+        text = textwrap.dedent(indented)
         if file:
             (folder / file).write_text(text)
         elif kind == "sh":
@@ -44,6 +49,16 @@ def test_add_a_source_guide_works(tmp_path):
     said = play("add-a-source.md", tmp_path)
     assert re.search(r"added +500", said)
     assert "passed: high_below_low" in said
+
+
+def test_add_a_feature_guide_works(tmp_path, monkeypatch):
+    said = play("add-a-feature.md", tmp_path)
+    assert "my_surprise" in said
+    assert f"{len(feature_names('1d')) + 1} in all" in said.replace("\n", " ")
+    monkeypatch.chdir(tmp_path)
+    config = load(tmp_path / "labels.yaml")
+    found = labels.make(simulate(1, 300, "1d", 3), horizon_bars=config.horizon_bars, config=config.labels)
+    assert set(found.filter("valid")["touch"]) == {-1, 0, 1}
 
 
 def test_live_feed_guide_works(tmp_path):
