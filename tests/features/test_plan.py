@@ -53,6 +53,16 @@ def table(calendar: str, interval: str) -> pl.DataFrame:
     )
 
 
+def told(column: str) -> dict[str, int]:
+    """That column of the table in docs/features.md."""
+    text = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+    at = rows[0].index(column)
+    return {row[0]: int(row[at]) for row in rows[2:]}
+
+
 @pytest.mark.parametrize("calendar", ["24/7", "XNYS"])
 @pytest.mark.parametrize("interval", ["1d", "15m"])
 def test_counts_of_varying_features_reach_the_requirements(calendar: str, interval: str) -> None:
@@ -64,6 +74,8 @@ def test_counts_of_varying_features_reach_the_requirements(calendar: str, interv
     varying = Counter(spec.category for spec in catalogue(interval) if spread[spec.name] > 1)
     assert all(varying[name] >= least for name, least in LEAST.items()), varying
     assert sum(varying.values()) > 150
+    column = f"{'daily' if interval == '1d' else '15 minutes'}, {calendar}"
+    assert told(column) == {**varying, "all": sum(varying.values())}, "bring docs/features.md up to date"
     constant = [name for name, values in spread.items() if values == 1]
     assert len(constant) <= 10, (
         constant
