@@ -3,7 +3,7 @@
 
 PY := .venv/bin/python
 STAMP := .venv/.installed
-LOCK_COMMAND = uv pip compile pyproject.toml --group dev --group bench --python-version 3.11 --generate-hashes \
+LOCK_COMMAND = uv pip compile pyproject.toml --group dev --group bench --group serving --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .PHONY: run test test-slow check setup lock compile format conformance clean

@@ -52,6 +52,13 @@ def test_every_form_without_session_changes_nothing(
     assert len(console.registry.ledger.read()) == lines
 
 
+def test_a_probe_by_address_is_answered_and_a_page_by_that_name_is_not(outside: httpx.Client) -> None:
+    by_address = {"host": "10.244.1.17:8601"}
+    answer = outside.get("/healthz", headers=by_address)
+    assert (answer.status_code, answer.text) == (200, "ok")
+    assert outside.get("/login", headers=by_address).status_code == 421
+
+
 def test_wrong_token_and_missing_name_stay_outside_and_guessing_is_braked(
     outside: httpx.Client, console: SimpleNamespace
 ) -> None:

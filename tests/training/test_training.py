@@ -194,6 +194,20 @@ def test_export_loads_in_tensorflow_1_style_as_the_model_server_does(
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_export_brings_a_warmup_request_that_the_model_answers(universal: Any, tmp_path: Path) -> None:
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = universal.export(tmp_path / "1")
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    (raw,) = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    request = prediction_log_pb2.PredictionLog.FromString(raw).predict_log.request
+    inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+    served = savedmodel.predict(path, inputs["window"], inputs["symbol_id"])
+    assert served["probabilities"].shape == (1, 3)
+    assert np.isfinite(served["probabilities"]).all()
+
+
 def test_save_load_and_export_load_give_the_same_answers(
     universal: Any, dataset: Any, fold: Any, tmp_path: Path
 ) -> None:

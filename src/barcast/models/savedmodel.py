@@ -33,6 +33,7 @@ OUTPUTS = (
     "embedding",
 )
 EXTRA = "assets.extra"
+WARMUP = "tf_serving_warmup_requests"
 # Points on the straight line between the mean window and the window (Sundararajan et al., 2017).
 EXPLAIN_STEPS = 16
 
@@ -113,12 +114,26 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
         signatures=signatures,
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
+    (temporary / EXTRA).mkdir(exist_ok=True)
     for name, content in (extra or {}).items():
-        file = temporary / EXTRA / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        (temporary / EXTRA / name).write_bytes(content)
+    _write_warmup(temporary / EXTRA / WARMUP, np.asarray(base))
     temporary.rename(path)
     return path
+
+
+def _write_warmup(file: Path, window: np.ndarray) -> None:
+    """One request in TensorFlow Serving's warm-up format: the server asks it before a version answers clients."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "serving_default"
+    request.inputs["window"].CopyFrom(tf.make_tensor_proto(window, tf.float32))
+    request.inputs["symbol_id"].CopyFrom(tf.make_tensor_proto([0], tf.int32))
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(log.SerializeToString())
 
 
 @lru_cache(maxsize=8)
