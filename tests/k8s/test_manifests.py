@@ -131,6 +131,14 @@ def test_servers_have_probes(manifests: tuple[Manifest, ...]) -> None:
                 assert {"readinessProbe", "livenessProbe"} <= set(container), name
 
 
+def test_the_gateway_is_not_restarted_for_what_others_lack() -> None:
+    """/healthz fails while there are no bars: a reason to send no one there, none to start it anew."""
+    (container,) = pods(rendered("production"))["Deployment/gateway"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    assert "tcpSocket" in container["livenessProbe"]
+    assert "tcpSocket" in container["startupProbe"]
+
+
 def test_no_pod_gets_a_kubernetes_token_or_the_services_addresses(manifests: tuple[Manifest, ...]) -> None:
     """Kubernetes would otherwise set MLFLOW_PORT=tcp://... and the like, which some programs read as settings."""
     for name, pod in pods(manifests).items():

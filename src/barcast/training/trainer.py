@@ -206,6 +206,10 @@ def make_steps(
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
+        from barcast.training import multi_worker
+
+        if multi_worker.place()[1] > 1:
+            return multi_worker.MultiWorkerSteps(network, dataset, targets, loss, optimiser, term=term)
         return TensorFlowSteps(network, dataset, targets, loss, optimiser, term=term)
     if backend == "jax":
         from barcast.training.steps_jax import JaxSteps
