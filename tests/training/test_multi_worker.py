@@ -93,7 +93,7 @@ def test_two_workers_train_the_same_network_as_one(dataset: Any, tmp_path: Path)
     datasets.save(dataset, folder)
     config.write_text(yaml.safe_dump(CONFIG))
     alone = start(folder, tmp_path / "alone", config, "")
-    said, wrong = alone.communicate(timeout=400)
+    _said, wrong = alone.communicate(timeout=400)
     assert alone.returncode == 0, wrong[-3000:]
 
     ports = free_ports(2)

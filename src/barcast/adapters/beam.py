@@ -27,6 +27,18 @@ _SINGLE = ("confidence", "uncertainty", "expected_return", "expected_volatility"
 COLUMNS = ("row", "p_sell", "p_hold", "p_buy", *_SINGLE)
 
 
+def settings_of(runner: str, options: Sequence[str]) -> Any:
+    """Beam's options for a runner by name; "local" runs in this process, or with `processes(n)` in several."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return PipelineOptions([f"--runner={_LOCAL_RUNNER if runner == LOCAL else runner}", *options])
+
+
+def processes(number: int) -> list[str]:
+    """Options that let the local runner work in `number` processes of this machine."""
+    return ["--direct_running_mode=multi_processing", f"--direct_num_workers={number}"]
+
+
 def score(
     model: Path,
     dataset_folder: Path,
@@ -54,7 +66,6 @@ def score(
     """
     import importlib
 
-    from apache_beam.options.pipeline_options import PipelineOptions
     from tfx_bsl.public.beam import RunInference
     from tfx_bsl.public.proto import model_spec_pb2
 
@@ -76,9 +87,8 @@ def score(
         ),
         batch_parameters=model_spec_pb2.BatchParameters(min_batch_size=1, max_batch_size=batch_size),
     )
-    settings: Any = PipelineOptions([f"--runner={_LOCAL_RUNNER if runner == LOCAL else runner}", *options])
     try:
-        with beam.Pipeline(options=settings) as pipeline:
+        with beam.Pipeline(options=settings_of(runner, options)) as pipeline:
             _ = (
                 pipeline
                 | "Shards" >> beam.Create(shards)
