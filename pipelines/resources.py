@@ -14,7 +14,8 @@ from barcast.adapters.kubeflow_cluster import CLUSTER_MODELS, CLUSTER_ROOT
 HOUR = 3600
 NO_NODES: dict[str, str] = {}  # defaults of pipelines' parameters
 NO_OPTIONS: list[str] = []
-_SECRETS = {"barcast-postgres": "POSTGRES_PASSWORD", "barcast-redis": "REDIS_PASSWORD"}
+_SECRET = "barcast-credentials"  # as in k8s/base; libpq reads PGPASSWORD by itself
+_PASSWORDS = ("PGPASSWORD", "REDIS_PASSWORD")
 
 
 def light(task: Any, *, cached: bool = False) -> Any:
@@ -46,12 +47,12 @@ def on_gpus(task: Any, gpus: Any, gpu_nodes: Any) -> Any:
 
 
 def stateful(task: Any, *, models: bool = False) -> Any:
-    """Mount the claim of lasting state, and that of the served models where asked; hand over the passwords."""
+    """Mount lasting state, and the served models where asked; hand over passwords and the addresses of the stores."""
     kubernetes.mount_pvc(task, pvc_name="state", mount_path=CLUSTER_ROOT)
     if models:
         kubernetes.mount_pvc(task, pvc_name="models", mount_path=CLUSTER_MODELS)
-    for secret, variable in _SECRETS.items():
-        kubernetes.use_secret_as_env(task, secret, {"password": variable})
+    kubernetes.use_secret_as_env(task, _SECRET, {name: name for name in _PASSWORDS})
+    kubernetes.use_config_map_as_volume(task, config_map_name="barcast-config", mount_path="/etc/barcast")
     return task
 
 

@@ -71,8 +71,9 @@ class Cluster:
             "port: 8602": f"port: {self.monitor}",
             "/etc/barcast": str(folder / "config"),
             "/var/lib/barcast": str(folder / "state"),
+            "models: /models": f"models: {folder / 'models'}",
         }
-        for name in ("config", "state"):
+        for name in ("config", "state", "models"):
             (folder / name).mkdir()
         for name, text in self.config_map("barcast-config").items():
             (folder / "config" / name).write_text(self.here(text))

@@ -11,6 +11,7 @@ from typing import Any
 import cluster_files as files
 import kubernetes_validate
 import pytest
+import yaml
 from cluster_files import NAME, ROOT, Manifest, containers, pods, rendered
 
 CUSTOM = {"ServiceMonitor", "PrometheusRule"}  # of the Prometheus Operator: no schema in Kubernetes itself
@@ -289,20 +290,54 @@ def test_only_restore_may_write_served_models(whole: tuple[Manifest, ...]) -> No
                     assert name == "Job/restore"
 
 
-def test_models_lie_where_barcast_and_the_model_server_look(whole: tuple[Manifest, ...]) -> None:
+def test_models_lie_where_barcast_the_pipelines_and_the_model_server_look(
+    whole: tuple[Manifest, ...],
+) -> None:
+    from barcast.adapters.kubeflow import CLUSTER_MODELS, CLUSTER_ROOT
     from barcast.config import load
 
     config = load(ROOT / "k8s" / "base" / "barcast.yaml")
-    local = str(config.open_workspace().models)
+    assert (config.storage.root, config.storage.models) == (CLUSTER_ROOT, CLUSTER_MODELS)
+    assert str(config.open_workspace().models) == config.registry.served_base_path
     for pod in pods(whole).values():
         for container in containers(pod):
             for mount in container.get("volumeMounts", []):
-                if mount["name"] == "models" and pod["labels"][NAME] not in ("model-server", "backup"):
-                    assert mount["mountPath"] == local
+                if mount["name"] in ("models", "state"):
+                    assert mount["mountPath"] == (
+                        CLUSTER_MODELS if mount["name"] == "models" else CLUSTER_ROOT
+                    )
     (server,) = pods(whole)["Deployment/model-server"]["containers"]
     assert f"--model_config_file={config.registry.served_base_path}/models.config" in server["args"]
-    mounts = {m["name"]: m["mountPath"] for m in server["volumeMounts"]}
-    assert mounts["models"] == config.registry.served_base_path
+
+
+def test_runs_that_promote_have_their_account() -> None:
+    from barcast.adapters.kubeflow import PROMOTION_ACCOUNT
+
+    accounts = {m["metadata"]["name"] for m in rendered("production") if m["kind"] == "ServiceAccount"}
+    assert PROMOTION_ACCOUNT in accounts
+
+
+def test_pipeline_steps_name_what_the_manifests_have(whole: tuple[Manifest, ...]) -> None:
+    """Claims, config maps and secrets of the compiled pipelines; the accounts that runs use."""
+    claims = {m["metadata"]["name"] for m in whole if m["kind"] == "PersistentVolumeClaim"}
+    maps = {m["metadata"]["name"] for m in whole if m["kind"] == "ConfigMap"}
+    for path in (ROOT / "src" / "barcast" / "compiled").glob("*.yaml"):
+        for document in yaml.safe_load_all(path.read_text()):
+            executors = (
+                document.get("platforms", {})
+                .get("kubernetes", {})
+                .get("deploymentSpec", {})
+                .get("executors", {})
+            )
+            for executor in executors.values():
+                named = {
+                    m["pvcNameParameter"]["runtimeValue"]["constant"] for m in executor.get("pvcMount", [])
+                }
+                assert named <= claims
+                assert {m["configMapNameParameter"]["runtimeValue"]["constant"] for m in executor.get(
+                    "configMapAsVolume", [])} <= maps  # fmt: skip
+                for secret in executor.get("secretAsEnv", []):
+                    assert secret["secretNameParameter"]["runtimeValue"]["constant"] == "barcast-credentials"
 
 
 def test_model_server_batches_warms_up_scales_spreads_and_survives_a_drain(
