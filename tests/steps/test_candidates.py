@@ -14,6 +14,7 @@ from barcast.errors import ConfigError, DataError
 from barcast.steps import candidates
 from barcast.steps.data import moment
 from barcast.steps.score import _inside
+from barcast.steps.store import batches
 
 
 def test_models_of_a_training_are_all_candidates(tmp_path: Path) -> None:
@@ -35,6 +36,21 @@ def test_models_of_a_retraining_stand_beside_what_answers(tmp_path: Path) -> Non
     assert found[names.LINEAR].folder == tmp_path / names.LINEAR
     assert not found[names.UNIVERSAL].new
     assert found["AAPL"].new
+
+
+def test_without_any_model_to_make_there_is_still_a_batch_for_the_loop() -> None:
+    assert batches([], 8) == ["[]"]
+    assert batches(["A", "B", "C"], 2) == ['["A", "B"]', '["C"]']
+
+
+def test_training_an_empty_batch_makes_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    out = tmp_path / "models"
+    done = steps.train_symbols(Config().model_dump_json(), "hash", "[]", "none", "none", str(out))
+    assert done == {"trained": "[]", "failed": "{}"}
+    assert candidates.found("linear", "universal", [str(out)])[2:] == []
 
 
 def test_trials_are_shared_out_and_no_worker_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barcast import names
-from barcast.errors import ConfigError, ModelError, RegistryError
+from barcast.errors import ConfigError, DataError, ModelError, RegistryError
 from barcast.steps import candidates
 from barcast.steps._record import Run, step
 
@@ -81,12 +81,18 @@ def renew_models(
 
     Raises:
         ConfigError: an unknown mode.
+        DataError: no model was named, and no symbol has bars enough for one.
         ModelError: none could be made.
     """
     from barcast import datasets, splits
 
     if mode not in MODES:
         raise ConfigError(f"There is no mode {mode!r}.", hint=f"It is one of {', '.join(MODES)}.")
+    if not json.loads(batch):
+        raise DataError(
+            "No symbol has bars enough for a model of its own.",
+            hint="Name what to renew: models=universal or models=_linear; or bring more bars.",
+        )
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
     made, failed = [], {}

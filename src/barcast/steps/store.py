@@ -83,12 +83,16 @@ def build_dataset(
     )
     metadata.update({f"dropped_{k}": v for k, v in dataset.dropped.items()})
     chosen = _chosen(dataset, models, config.training.min_symbol_rows)
-    size = config.training.symbols_per_step
-    batches = [json.dumps(chosen[i : i + size]) for i in range(0, len(chosen), size)]
     dropped = ", ".join(f"{v:,} {k}" for k, v in dataset.dropped.items() if v)
     made = f"models: {', '.join(chosen)}" if models else f"own models for {len(chosen)} symbols"
     run.note(f"{len(dataset):,} windows; dropped: {dropped or 'none'}; {made}")
-    return batches
+    return batches(chosen, config.training.symbols_per_step)
+
+
+def batches(chosen: list[str], size: int) -> list[str]:
+    """JSON lists of at most `size` names; one empty list where there are none, since kfp cannot collect from a loop
+    that never ran."""
+    return [json.dumps(chosen[i : i + size]) for i in range(0, max(1, len(chosen)), size)]
 
 
 def _chosen(dataset: Dataset, models: str, least: int) -> list[str]:

@@ -60,6 +60,10 @@ def train_symbols(
     Returns:
         Symbols trained and symbols that failed, with the reason.
     """
+    Path(models_path).mkdir(parents=True, exist_ok=True)
+    if not json.loads(batch):
+        run.note("no symbol has bars enough for a model of its own")
+        return {"trained": "[]", "failed": "{}"}
     from barcast import datasets, names, splits, training
 
     dataset = datasets.load(Path(dataset_path))
