@@ -26,7 +26,7 @@ from barcast.config import Config, load
 from barcast.errors import BarcastError, ConfigError, RefusedError
 from barcast.operations import cron
 from barcast.operations.queue import TrainingQueue
-from barcast.operations.schedules import Schedules, make_trigger
+from barcast.operations.schedules import Schedules, fire, make_trigger
 
 
 @pytest.fixture
@@ -159,6 +159,26 @@ def test_a_running_scheduler_sees_new_schedules_catches_up_and_is_alone(config: 
     assert os.path.exists(config.open_workspace().state / "schedules.db")
 
 
+def test_a_schedule_starts_any_pipeline_with_its_parameters(config: Config) -> None:
+    call(
+        "create", "weekly", "retraining", "--every", "7d", "--set", "models=A,B", "--set", "mode=recalibrate"
+    )
+    with Schedules(config)._opened() as scheduler:
+        (job,) = scheduler.get_jobs("schedules")
+    source = {"kind": "files", "files": {"path": str(config.open_workspace().root / "none")}}
+    settings = Config.model_validate({**config.model_dump(), "source": source})
+    fire(**{**job.kwargs, "config": settings.model_dump_json()})
+    last = Schedules(config).row("weekly")["last"]
+    assert (last["state"], "Step ingest" in last["detail"]) == ("failed", True)
+    (run,) = config.open_workspace().runs.glob("retraining-*")
+    given = json.loads((run / "arguments.json").read_text())
+    assert (given["models"], given["mode"]) == ("A,B", "recalibrate")
+    with pytest.raises(ConfigError, match="has no parameter 'symbols'"):
+        call("create", "x", "retraining", "--every", "7d", "--set", "symbols=A")
+    with pytest.raises(ConfigError, match="takes no parameters"):
+        call("create", "x", "queue", "--every", "7d", "--set", "models=A")
+
+
 def test_on_the_cluster_the_same_commands_work_on_recurring_runs(config: Config) -> None:
     with kfp_double.serve() as server:
         host = ("--host", server.url)
@@ -170,6 +190,12 @@ def test_on_the_cluster_the_same_commands_work_on_recurring_runs(config: Config)
         assert made.trigger["cron_schedule"]["cron"] == "0 30 2 * * MON,TUE,WED,THU,FRI"
         assert (str(made.max_concurrency), made.no_catchup) == ("1", True)
         call("create", "hourly", "training", "--every", "1h", *host)
+        call("create", "watch", "monitoring", "--every", "1h", *host)
+        call("create", "renew", "retraining", "--every", "7d", "--set", "mode=anew", *host)
+        renew = next(r for r in server.recurring.values() if r.display_name == "renew")
+        assert renew.runtime_config["parameters"]["mode"] == "anew"
+        call("delete", "watch", *host)
+        call("delete", "renew", *host)
         with pytest.raises(RefusedError, match="already"):
             call("create", "hourly", "training", "--every", "2h", *host)
         call("pause", "nightly", *host)
