@@ -64,6 +64,7 @@ def test_only_runs_that_may_put_models_live_act_as_the_promotion_account() -> No
     assert kubeflow_cluster.account_of("training", by_hand) is None
     assert kubeflow_cluster.account_of("training", alone) == "promotion"
     assert kubeflow_cluster.account_of("backfill", alone) is None
+    assert kubeflow_cluster.account_of("monitoring", by_hand) == "promotion"  # it rolls back
 
 
 def test_submit_with_nothing_listening_names_the_address() -> None:

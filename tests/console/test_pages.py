@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import httpx
+import kfp_double
 import pytest
 
+from barcast.adapters import kubeflow_cluster
+from barcast.config import load
 from barcast.console import Access
-from barcast.console.access import MAX_FAILURES
+from barcast.console.access import MAX_FAILURES, Session
+from barcast.console.app import Console
 from barcast.errors import ConfigError
+from barcast.registry import Registry
 
 
 @pytest.fixture
@@ -126,6 +132,23 @@ def test_approval_serves_the_version_in_the_persons_name(
     page = inside.get("/models/AAPL").text
     assert "Version 3 is live" in page
     assert "clear gain &lt;b&gt;" in page  # what people write is text, never markup
+
+
+def test_on_a_cluster_an_approval_submits_the_promotion_and_serves_nothing_itself(
+    scene: Registry, access: Access
+) -> None:
+    config = load(None, root=scene.workspace.base)
+    with kfp_double.serve() as pipelines:
+        submit = partial(kubeflow_cluster.promote, config, host=pipelines.url)
+        console = Console(scene, access, "127.0.0.1:1", submit)
+        session = Session("ana", "x", 0.0)
+        form = {"version": "3", "champion": "2", "reason": "clear gain"}
+        assert console.decide(session, "AAPL", "approve", form).status_code == 303
+        (run,) = pipelines.runs.values()
+    assert run.service_account == "promotion"
+    assert session.messages == [("ok", f"Version 3 is approved; run {run.run_id} puts it live.")]
+    assert scene.live.read()["daily.AAPL"]["stable"] == 2
+    assert scene.history("AAPL")[-1]["action"] == "approved"
 
 
 @pytest.mark.parametrize(

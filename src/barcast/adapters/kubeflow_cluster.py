@@ -62,11 +62,9 @@ def for_cluster(config: Config) -> str:
 
 
 def account_of(pipeline: str, config: Config) -> str | None:
-    """The service account of a run: that of promotions where it may put models live, else the namespace's own."""
-    trains = pipeline in ("training", "retraining", "monitoring")
-    return (
-        PROMOTION_ACCOUNT if pipeline == "promotion" or (trains and config.approval == "automatic") else None
-    )
+    """The service account of a run: that of promotions where it may change what is live, else the namespace's own."""
+    trains = pipeline in ("training", "retraining") and config.approval == "automatic"
+    return PROMOTION_ACCOUNT if trains or pipeline in ("promotion", "monitoring") else None
 
 
 def submit(
@@ -118,6 +116,25 @@ def submit(
             service_account=service_account,
         )
     return str(run.run_id)
+
+
+def promote(config: Config, *, host: str, namespace: str = "kubeflow", token: str | None = None) -> str:
+    """Start the promotion pipeline for what was approved, as the account that may write served models.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        ClusterError: as for `submit`.
+    """
+    return submit(
+        "promotion",
+        {"config": for_cluster(config), "run_id": f"promotion-{clock.now():%Y%m%d-%H%M%S-%f}"},
+        host=host,
+        namespace=namespace,
+        token=token,
+        service_account=PROMOTION_ACCOUNT,
+    )
 
 
 def list_runs(*, host: str, namespace: str = "kubeflow", token: str | None = None) -> list[dict[str, Any]]:

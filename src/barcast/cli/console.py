@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -21,6 +22,18 @@ def console(
     ] = None,
     add_person: Annotated[
         str | None, typer.Option("--add-person", help="Make a token for a person, print it once, and leave.")
+    ] = None,
+    pipelines: Annotated[
+        str | None,
+        typer.Option(
+            "--pipelines", envvar="KFP_HOST", help="Kubeflow Pipelines API: approvals are promoted there."
+        ),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="Kubernetes namespace of those runs.")
+    ] = "kubeflow",
+    token: Annotated[
+        str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token for it.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -56,7 +69,13 @@ def console(
         raise ConfigError(
             f"The console cannot listen on {host}:{wanted}: {error.strerror}.", hint="Choose another --port."
         ) from error
-    app = create_app(Registry(workspace, settings), access, settings.serving.endpoint, tuple(name or ()))
+    submit = None
+    if pipelines:
+        from barcast.adapters.kubeflow_cluster import promote
+
+        submit = partial(promote, settings, host=pipelines, namespace=namespace, token=token)
+    registry = Registry(workspace, settings)
+    app = create_app(registry, access, settings.serving.endpoint, tuple(name or ()), submit)
     shown = f"[{host}]" if ":" in host else host
     print(f"Console of workspace {workspace.name}: http://{shown}:{listener.getsockname()[1]}/", flush=True)
     if access.start_token:

@@ -146,21 +146,9 @@ def approve(
     """
     if host:
         from barcast.adapters import kubeflow_cluster
-        from barcast.operations.runs import new_run_id
 
         number = _registry(config).approve(symbol, by=by, reason=reason, version=version)
-        arguments = {
-            "config": kubeflow_cluster.for_cluster(current(config)),
-            "run_id": new_run_id("promotion"),
-        }
-        run_id = kubeflow_cluster.submit(
-            "promotion",
-            arguments,
-            host=host,
-            namespace=namespace,
-            token=token,
-            service_account=kubeflow_cluster.PROMOTION_ACCOUNT,
-        )
+        run_id = kubeflow_cluster.promote(current(config), host=host, namespace=namespace, token=token)
         print(f"{symbol}: version {number} is approved by {by}; promotion runs as {run_id}.")
         return
     from barcast.cli.run import run_watched

@@ -55,8 +55,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Console:
     """The pages over one registry."""
 
-    def __init__(self, registry: Registry, access: Access, endpoint: str) -> None:
+    def __init__(
+        self, registry: Registry, access: Access, endpoint: str, submit: Callable[[], str] | None = None
+    ) -> None:
         self.registry = registry
+        self.submit = submit
         self.access = access
         self.endpoint = endpoint
         self.health = Health(registry, endpoint)
@@ -150,9 +153,12 @@ class Console:
                 if action == "approve":
                     self._same_champion(word, form.get("champion", ""))
                     self.registry.approve(word, by=by, reason=reason, version=version)
-                    self.registry.promote(word, version, ask=ask)
-                    checked = "the server gave the recorded answer" if ask else "no model server runs yet"
-                    text = f"Version {version} is live ({checked})."
+                    if self.submit is not None:
+                        text = f"Version {version} is approved; run {self.submit()} puts it live."
+                    else:
+                        self.registry.promote(word, version, ask=ask)
+                        checked = "the server gave the recorded answer" if ask else "no model server runs yet"
+                        text = f"Version {version} is live ({checked})."
                 elif action == "reject":
                     self.registry.reject(word, by=by, reason=reason, version=version)
                     text = f"Version {version} is rejected; what answers now goes on."
@@ -178,14 +184,21 @@ class Console:
             )
 
 
-def create_app(registry: Registry, access: Access, endpoint: str, hosts: tuple[str, ...] = ()) -> FastAPI:
+def create_app(
+    registry: Registry,
+    access: Access,
+    endpoint: str,
+    hosts: tuple[str, ...] = (),
+    submit: Callable[[], str] | None = None,
+) -> FastAPI:
     """The console as an ASGI application.
 
     Args:
         endpoint: the model server, host:port.
         hosts: host names it may be called by, beside loopback (a page elsewhere cannot reach it by another name).
+        submit: starts the promotion pipeline where the console itself may not write served models; the run's id.
     """
-    console = Console(registry, access, endpoint)
+    console = Console(registry, access, endpoint, submit)
     app = FastAPI(title="barcast console", docs_url=None, redoc_url=None, openapi_url=None)
     allowed = {"localhost", "127.0.0.1", "::1", *hosts}
 
