@@ -41,3 +41,11 @@ def hangs_at_first(config: Any, job: Any) -> dict[str, Any]:
 
 def fails(config: Any, job: Any) -> dict[str, Any]:
     raise RuntimeError(f"no luck with {job.symbol}")
+
+
+def slow(config: Any, job: Any) -> dict[str, Any]:
+    """Two seconds: longer than many signs of life."""
+    mark("start", job.symbol)
+    time.sleep(2)
+    mark("end", job.symbol)
+    return {"attempt": job.attempt}

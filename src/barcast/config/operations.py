@@ -56,7 +56,7 @@ class QueueConfig(Section):
         description="SQLAlchemy URL (postgresql+psycopg://…); empty for a SQLite file in the workspace.",
     )
     job: str = Field(
-        default="barcast.operations.queue_jobs:train",
+        default="barcast.operations.queue_jobs:renew",
         description="What a worker calls for a job: module:function taking (config, job), returning a dict.",
     )
     workers: int = Field(default=1, ge=1, description="Worker processes of `barcast queue work`.")

@@ -7,6 +7,7 @@ within `refresh_seconds`, since commands write to the same database.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +20,11 @@ from barcast import clock, logs
 from barcast.config import Config
 from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
 from barcast.operations import cron as cron_lines
-from barcast.operations.alone import alone
+from barcast.operations.one_scheduler import one_scheduler
 
 QUEUE = "queue"  # the action that asks for trainings; any other is a pipeline's name
 _SLOT = "schedules"
+_going_on: dict[str, Config] = {}  # runs that this process started, by their id
 
 
 class Schedules:
@@ -150,32 +152,44 @@ class Schedules:
             getattr(scheduler, method)(name, jobstore=_SLOT)
 
     def run(self, *, ready: Callable[[], None] | None = None) -> None:
-        """Be the scheduler of the workspace until interrupted; a run going on is waited for.
+        """Be the scheduler of the workspace until interrupted; its runs going on are cancelled then.
 
         Args:
             ready: called once it runs.
 
         Raises:
-            RefusedError: another scheduler of the workspace runs.
+            RefusedError: another scheduler of the workspace runs, here or on the same database.
+            SchedulerError: the database does not answer.
         """
         from apscheduler.schedulers.blocking import BlockingScheduler
 
-        what = f"A scheduler of workspace {self.workspace.name!r}"
-        with alone(
-            self.workspace.state / "scheduler.lock", what, "One is enough: it sees new schedules by itself."
-        ):
+        with one_scheduler(self.workspace, self.url) as check:
             scheduler = self._scheduler(BlockingScheduler)
-            # Waking regularly is how changes made by other processes are seen.
+            refused: list[RefusedError] = []
+
+            def look() -> None:
+                """Waking regularly is how changes made by other processes are seen."""
+                try:
+                    check()
+                except RefusedError as error:
+                    refused.append(error)
+                    scheduler.shutdown(wait=False)
+                    return
+                mend(scheduler, clock.now())
+
             scheduler.add_job(
-                _look, "interval", seconds=self.settings.refresh_seconds, jobstore="default", id="look"
+                look, "interval", seconds=self.settings.refresh_seconds, jobstore="default", id="look"
             )
             if ready is not None:
                 ready()
             try:
                 scheduler.start()
             finally:
+                _cancel_runs()
                 if scheduler.running:
                     scheduler.shutdown(wait=True)
+            if refused:
+                raise refused[0]
 
     def _scheduler(self, kind: Any) -> Any:
         from apscheduler.executors.pool import ThreadPoolExecutor
@@ -205,8 +219,9 @@ class Schedules:
         path = _journal(self.config)
         found: dict[str, dict[str, Any]] = {}
         for line in path.read_text().splitlines() if path.exists() else []:
-            entry = json.loads(line)
-            found[entry.pop("name")] = entry
+            with contextlib.suppress(ValueError):  # a line that a full disk cut off
+                entry = json.loads(line)
+                found[entry.pop("name")] = entry
         return found
 
 
@@ -287,9 +302,12 @@ def fire(name: str, action: str, config: str, arguments: Mapping[str, Any] | Non
         log.warning("schedule did not do its work", state=state, error=detail)
     entry = {"name": name, "at": started.isoformat(), "state": state, "detail": detail}
     path = _journal(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"\n{json.dumps(entry)}\n")  # a line of its own, whatever a full disk left before it
+    except OSError as error:
+        log.error("the journal of schedules cannot be written", error=str(error), state=state, detail=detail)
 
 
 def _ask_for_trainings(settings: Config, name: str) -> str:
@@ -306,14 +324,48 @@ def _run_pipeline(settings: Config, pipeline: str, arguments: Mapping[str, Any])
     from barcast.operations.runs import new_run_id, run_pipeline
 
     run_id = new_run_id(pipeline)
-    for _ in run_pipeline(settings, pipeline, run_id, **arguments):
-        pass
+    _going_on[run_id] = settings
+    try:
+        for _ in run_pipeline(settings, pipeline, run_id, **arguments):
+            pass
+    finally:
+        _going_on.pop(run_id, None)
     return run_id
+
+
+def _cancel_runs() -> None:
+    """End the runs of this process: nothing of a stopped scheduler goes on unseen."""
+    from barcast.operations.runs import cancel
+
+    for run_id, settings in list(_going_on.items()):
+        with contextlib.suppress(BarcastError):
+            cancel(settings, run_id)
+
+
+def mend(scheduler: Any, now: datetime) -> None:
+    """Bring schedules nearer that a clock, since set back, put too far into the future.
+
+    A schedule's next time is never later than the one its trigger gives from now on.
+    """
+    from apscheduler.triggers.cron import CronTrigger
+    from apscheduler.triggers.interval import IntervalTrigger
+
+    for job in scheduler.get_jobs(_SLOT):
+        if job.next_run_time is None:
+            continue
+        if isinstance(job.trigger, IntervalTrigger):
+            latest = now + job.trigger.interval
+        elif isinstance(job.trigger, CronTrigger):
+            latest = job.trigger.get_next_fire_time(None, now) or job.next_run_time
+        else:
+            continue
+        if job.next_run_time > latest + timedelta(seconds=1):
+            log = logs.get("schedules")
+            log.warning(
+                "the clock was set back", schedule=job.id, was=str(job.next_run_time), now=str(latest)
+            )
+            scheduler.modify_job(job.id, _SLOT, next_run_time=latest)
 
 
 def _journal(config: Config) -> Path:
     return config.open_workspace().state / "schedule_runs.jsonl"
-
-
-def _look() -> None:
-    """Nothing: that the scheduler wakes is the point."""

@@ -107,10 +107,7 @@ class Supervisor:
         needs = watched.program.needs
         if now < watched.next_start or (needs is not None and not needs.exists()):
             return
-        if watched.log is None:
-            # Only its owner may read it: the console prints its token.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            watched.log = os.fdopen(os.open(self.folder / f"{name}.log", flags, 0o600), "ab")
+        output: IO[bytes] | int = self._log(watched) or subprocess.DEVNULL
         watched.child = subprocess.Popen(
             [
                 sys.executable,
@@ -120,13 +117,27 @@ class Supervisor:
                 *watched.program.command,
             ],
             stdin=subprocess.DEVNULL,
-            stdout=watched.log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         watched.started = now
         watched.starts += 1
         self._say(f"{name} started (process {watched.child.pid})")
+
+    def _log(self, watched: _Watched) -> IO[bytes] | None:
+        """The program's open log; None where the disk has no room for one: it runs all the same."""
+        if watched.log is None:
+            # Only its owner may read it: the console prints its token.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            path = self.folder / f"{watched.program.name}.log"
+            try:
+                watched.log = os.fdopen(os.open(path, flags, 0o600), "ab")
+            except OSError as error:
+                self._say(
+                    f"{path} cannot be written ({error.strerror}); {watched.program.name} runs without it"
+                )
+        return watched.log
 
     def _stop_all(self) -> None:
         running = [w for w in reversed(self._watched) if w.child is not None]
