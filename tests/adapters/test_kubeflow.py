@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import failing_pipeline
@@ -131,3 +133,45 @@ def test_failing_step_on_this_machine_is_tried_once(tmp_path: Path, monkeypatch:
     with pytest.raises(RuntimeError):
         kubeflow.run_local("failing", {"marks": str(tmp_path / "marks")}, tmp_path / "root")
     assert (tmp_path / "marks").read_text() == "x"
+
+
+def _server(answers: dict[str, tuple[int, str, str]]) -> ThreadingHTTPServer:
+    """A server with these answers by path: status, content type, body; 404 for the rest."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            status, kind, body = answers.get(self.path, (404, "text/plain", "not found"))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"/apis/v1beta1/healthz": (200, "application/json", "{}")}, "speaks the API v1beta1 only"),
+        ({"/apis/v2beta1/healthz": (200, "text/html", "<html>log in</html>")}, "answers with a page"),
+        ({"/apis/v2beta1/healthz": (302, "text/html", "")}, "answers with a page"),
+        ({}, "did not accept the request"),
+        ({"/apis/v2beta1/healthz": (503, "text/plain", "starting")}, "did not accept the request"),
+    ],
+)
+def test_a_server_of_another_kind_or_version_is_named(
+    answers: dict[str, tuple[int, str, str]], message: str
+) -> None:
+    server = _server(answers)
+    try:
+        with pytest.raises(ClusterError, match=message) as caught:
+            kubeflow_cluster.list_runs(host=f"http://127.0.0.1:{server.server_port}")
+        assert caught.value.hint
+    finally:
+        server.shutdown()
+        server.server_close()

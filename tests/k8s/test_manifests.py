@@ -293,7 +293,7 @@ def test_only_restore_may_write_served_models(whole: tuple[Manifest, ...]) -> No
 def test_models_lie_where_barcast_the_pipelines_and_the_model_server_look(
     whole: tuple[Manifest, ...],
 ) -> None:
-    from barcast.adapters.kubeflow import CLUSTER_MODELS, CLUSTER_ROOT
+    from barcast.adapters.kubeflow_cluster import CLUSTER_MODELS, CLUSTER_ROOT
     from barcast.config import load
 
     config = load(ROOT / "k8s" / "base" / "barcast.yaml")
@@ -311,7 +311,7 @@ def test_models_lie_where_barcast_the_pipelines_and_the_model_server_look(
 
 
 def test_runs_that_promote_have_their_account() -> None:
-    from barcast.adapters.kubeflow import PROMOTION_ACCOUNT
+    from barcast.adapters.kubeflow_cluster import PROMOTION_ACCOUNT
 
     accounts = {m["metadata"]["name"] for m in rendered("production") if m["kind"] == "ServiceAccount"}
     assert PROMOTION_ACCOUNT in accounts

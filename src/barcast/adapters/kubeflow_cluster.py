@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Where a pod finds lasting state and the served models (claims mounted by `pipelines/resources.py`).
 CLUSTER_ROOT = "/var/lib/barcast"
 CLUSTER_MODELS = "/models"
-# The one service account whose pods may write served models (k8s/base/accounts.yaml).
+# The one service account whose pods may write served models (k8s/components/kubeflow).
 PROMOTION_ACCOUNT = "promotion"
 
 
@@ -30,9 +30,26 @@ def _client(host: str, namespace: str, token: str | None) -> Any:
     import kfp
 
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def health(version: str) -> httpx.Response:
+        return httpx.get(f"{host.rstrip('/')}/apis/{version}/healthz", headers=headers, timeout=10)
+
     try:  # asked once here: kfp.Client itself repeats a refusal for half a minute
-        httpx.get(f"{host.rstrip('/')}/apis/v2beta1/healthz", headers=headers, timeout=10).raise_for_status()
+        answer = health("v2beta1")
+        if answer.status_code == 404 and health("v1beta1").is_success:
+            raise ClusterError(
+                f"Kubeflow Pipelines at {host} speaks the API v1beta1 only; v2beta1 is needed.",
+                hint="Upgrade it to version 2, or name the address of one that is.",
+            )
+        if answer.is_redirect or (answer.is_success and "json" not in answer.headers.get("content-type", "")):
+            raise ClusterError(
+                f"{host} answers with a page, not with the API of Kubeflow Pipelines.",
+                hint="It may be the user interface or a login: forward to svc/ml-pipeline, or give --token.",
+            )
+        answer.raise_for_status()
         return kfp.Client(host=host, namespace=namespace, existing_token=token)
+    except ClusterError:
+        raise
     except Exception as error:
         raise _unreachable(host, error) from error
 
