@@ -25,6 +25,7 @@ from barcast import clock
 from barcast.console import plots, views
 from barcast.console.access import COOKIE, Access, Session
 from barcast.console.health import Health
+from barcast.console.watched import watched
 from barcast.errors import BarcastError, RefusedError, RegistryError
 from barcast.registry import Registry
 from barcast.registry.asking import server
@@ -86,6 +87,12 @@ class Console:
         """Waiting challengers, live models, health."""
         return self.page(
             session, "overview.html", lights=self.health.lights(), **views.overview(self.registry)
+        )
+
+    def watching(self, session: Session) -> Response:
+        """What monitoring saw and did, with plots over time."""
+        return self.page(
+            session, "health.html", lights=self.health.lights(), **watched(self.registry.workspace)
         )
 
     def model(self, session: Session, word: str, status: int = 200) -> Response:
@@ -262,6 +269,10 @@ def create_app(
     @app.get("/")
     async def overview(request: Request) -> Response:
         return await show(request, console.overview)
+
+    @app.get("/health")
+    async def health(request: Request) -> Response:
+        return await show(request, console.watching)
 
     @app.get("/models/{word:path}/versions/{number}/report")
     async def report(request: Request, word: str, number: int) -> Response:
