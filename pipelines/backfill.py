@@ -27,11 +27,11 @@ def backfill(
         start: bring bars that close after this time (ISO 8601, UTC); empty: from the source's first.
         end: up to this time; empty: to the newest.
         scoring: whether the live models score every window.
-        runner: Apache Beam runner of the scoring: `local`, or a Beam runner's name.
+        runner: Apache Beam runner of features and scores: `local`, or a Beam runner's name.
         options: further Beam options.
     """
     with dsl.ExitHandler(light(record_outcome(config=config, run_id=run_id)), name="run"):
-        made = parts.prepare(config, run_id, start=start, end=end)
+        made = parts.prepare(config, run_id, start=start, end=end, runner=runner, options=options)
         with dsl.If(scoring == True, name="scoring"):  # noqa: E712  kfp compares, Python does not
             live = stateful(light(live_models(config=config, run_id=run_id)))
             heavy(

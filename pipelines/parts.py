@@ -6,6 +6,7 @@ from typing import Any
 from kfp import dsl
 
 from components.analyze.component import analyze
+from components.backfill_features.component import backfill_features
 from components.build_dataset.component import build_dataset
 from components.build_features.component import build_features
 from components.evaluate.component import evaluate
@@ -36,12 +37,33 @@ class Prepared:
     batches: Any
 
 
-def prepare(config: Any, run_id: Any, *, models: Any = "", start: Any = "", end: Any = "") -> Prepared:
-    """Source → bars → checks → features → checks → feature store → data set."""
+def prepare(
+    config: Any,
+    run_id: Any,
+    *,
+    models: Any = "",
+    start: Any = "",
+    end: Any = "",
+    runner: Any = None,
+    options: Any = None,
+) -> Prepared:
+    """Source → bars → checks → features → checks → feature store → data set.
+
+    Args:
+        models: those to be made; empty: every symbol with enough history.
+        start, end: span of bars to ask the source for.
+        runner, options: compute the features on Apache Beam, where given.
+    """
     brought = stateful(light(ingest(config=config, run_id=run_id, start=start, end=end)))
     bars, data = brought.outputs["bars"], brought.outputs["Output"]
     bars_checked = light(validate_bars(config=config, data=data, bars=bars), cached=True)
-    made = light(build_features(config=config, data=data, bars=bars), cached=True)
+    if runner is None:
+        made = light(build_features(config=config, data=data, bars=bars), cached=True)
+    else:
+        made = heavy(
+            backfill_features(config=config, data=data, runner=runner, options=options, bars=bars),
+            cached=True,
+        )
     made.after(bars_checked)
     features = made.outputs["features"]
     features_checked = light(validate_features(config=config, data=data, features=features), cached=True)

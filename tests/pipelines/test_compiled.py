@@ -16,6 +16,7 @@ COMPILED = sorted((ROOT / "src" / "barcast" / "compiled").glob("*.yaml"))
 CACHED = {
     "validate-bars",
     "build-features",
+    "backfill-features",
     "validate-features",
     "build-dataset",
     "train-universal",

@@ -19,6 +19,7 @@ _WHERE = {
     "ingest": "data",
     "validate_bars": "data",
     "build_features": "data",
+    "backfill_features": "data",
     "validate_features": "data",
     "materialize": "store",
     "build_dataset": "store",

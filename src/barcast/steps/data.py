@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def build_features(run: Run, bars_path: str, features_path: str) -> dict[str, An
         Number of features and rows.
     """
     from barcast.bars import Calendar, adjusted
-    from barcast.features import compute, feature_names
+    from barcast.features import compute
 
     config = run.config
     frame = compute(
@@ -98,8 +99,28 @@ def build_features(run: Run, bars_path: str, features_path: str) -> dict[str, An
         calendar=Calendar.of(config.universe.calendar),
         config=config.features,
     )
+    return _written(run, frame, features_path)
+
+
+@step
+def backfill_features(
+    run: Run, runner: str, options: list[str], bars_path: str, features_path: str
+) -> dict[str, Any]:
+    """As `build_features`, on Apache Beam."""
+    from barcast.adapters import beam_features
+
+    with tempfile.TemporaryDirectory(prefix="barcast-backfill-") as folder:
+        made = beam_features.backfill(
+            Path(bars_path), Path(folder) / "out", run.config, runner=runner, options=options
+        )
+        return _written(run, beam_features.read(made), features_path)
+
+
+def _written(run: Run, frame: pl.DataFrame, features_path: str) -> dict[str, Any]:
+    from barcast.features import feature_names
+
     frame.write_parquet(features_path)
-    names = feature_names(config.interval, config.features)
+    names = feature_names(run.config.interval, run.config.features)
     whole = frame.drop_nulls(list(names)).height
     run.note(f"{len(names)} features, {frame.height:,} rows, {frame.height - whole:,} still warming up")
     return {"features": len(names), "rows": frame.height, "whole_rows": whole}
