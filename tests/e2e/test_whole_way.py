@@ -154,6 +154,13 @@ def test_ingesting_again_adds_nothing(ran: Ran) -> None:
     assert json.loads(done.stdout)["added"] == 0
 
 
+def test_an_unknown_symbol_is_refused_with_the_nearest_known(ran: Ran) -> None:
+    done = ran.barcast("predict", "APPL", "--endpoint", "127.0.0.1:1")
+    assert done.returncode == 7
+    assert "no bars" in done.stderr
+    assert "Did you mean 'AAPL'" in done.stderr
+
+
 def test_approving_runs_the_promotion_pipeline(ran: Ran) -> None:
     registry = Registry(ran.config.open_workspace(), ran.config)
     word, version = next(

@@ -57,8 +57,23 @@ def predict(
     if all(answer.status == "refused" for answer in answers):
         raise ServingError(
             f"None of {len(answers)} symbol(s) could be answered: {answers[0].reason}.",
-            hint="Start the model server with `barcast serve`, or look at `barcast status`.",
+            hint=_hint(settings, symbols or [], endpoint or settings.serving.endpoint),
         )
+
+
+def _hint(settings: Config, symbols: list[str], endpoint: str) -> str:
+    from barcast.bars.ingest import open_store
+    from barcast.errors import did_you_mean
+    from barcast.registry.asking import listens
+
+    store = open_store(settings, settings.open_workspace())
+    known = list(store.last_timestamps()) if store.exists else []
+    unknown = next((symbol for symbol in symbols if known and symbol not in known), None)
+    if unknown is not None:
+        return did_you_mean(unknown, known) or f"Known are {', '.join(known[:10])}."
+    if not listens(endpoint):
+        return "Start the model server with `barcast serve`."
+    return "`barcast status` shows what is there."
 
 
 def _read(path: Path, symbols: list[str] | None, settings: Config) -> pl.DataFrame:

@@ -101,6 +101,9 @@ class Finding:
     where: str
     problem: str
 
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
 
 class Ledger:
     """The ledger in `path`; `<path>.head` beside it holds the last line's number and hash."""
