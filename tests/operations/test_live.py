@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from barcast.bars.live import open_log
 from barcast.bars.sources.simulator import simulate
 from barcast.config import Config
 from barcast.operations.live import Live
+from barcast.operations.monitoring import Monitor
 
 NUM_BARS = 420
 MODEL = "lively.universal"
@@ -87,6 +88,14 @@ def test_each_close_is_answered_from_its_own_window_and_a_correction_begins_agai
     with Live(config) as fresh:  # what a restart computes from the stored bars
         assert fresh.stream.newest(["SIM0000"]).windows == pytest.approx(corrected, rel=1e-5)
         assert fresh(first) == []  # known already
+    assert "FeaturesStale" not in stale(config)
+    later = third.bars.with_columns(pl.col("event_timestamp", "created_timestamp") + timedelta(hours=3))
+    open_store(config, config.open_workspace()).append(later)  # bars come, and nothing computes features
+    assert "FeaturesStale" in stale(config)
+
+
+def stale(config: Config) -> set[str]:
+    return {alert.name for alert in Monitor(config).look(act=False).alerts}
 
 
 SCRIPT = """
@@ -95,6 +104,7 @@ from pathlib import Path
 from barcast import logs, tracing
 from barcast.config import Config
 from barcast.operations.live import Live
+from barcast.operations.monitoring import Monitor
 from barcast.bars.feed import Batch
 import polars as pl
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_shadow_run_is_reported_and_ended(
     BarStore(registry.workspace.bars, "1d").append(simulate(1, 400, "1d"))
     for salt in (1, 2):
         folder = kit.model_folder(tmp_path / f"export-{salt}", salt)
-        limits = {"thresholds": {"lower": -0.3, "upper": 0.3}}
+        limits = {"info": {"thresholds": {"lower": -0.3, "upper": 0.3}}}
         (folder / "assets.extra" / "model.json").write_text(json.dumps(limits))
         registry.register(folder, "SIM0000", kit.metadata(), recorded=kit.recorded(salt))
         registry.judge("SIM0000", salt, kit.PROMOTE)

@@ -72,7 +72,7 @@ class World:
         (extra / "serving.json").write_text("{}")
         metadata = {
             "kind": "network", "data_version": "1", "data_hash": "d" * 64, "config_hash": "c" * 64,
-            "features": ["a"], "metrics": {"log_loss": 1.05, "accuracy": 0.5, "ece": 0.02},
+            "features": ["a"], "metrics": {"ml_log_loss": 1.05, "ml_accuracy": 0.5, "ml_ece": 0.02},
             "trained_until": trained_until or self.times[1200],
         }  # fmt: skip
         one = np.full((1, 3, 2), count, np.float32)

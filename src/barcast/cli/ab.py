@@ -76,4 +76,4 @@ def _outcomes(settings: Any, workspace: Any, champion: Path) -> Any:
     trained = parse((champion / "assets.extra" / "model.json").read_text(encoding="utf-8"))
     bars = adjusted(BarStore(workspace.bars, settings.interval).read())
     made = labels.make(bars, horizon_bars=settings.horizon_bars, config=settings.labels)
-    return labels.classify(made.filter("valid"), labels.Thresholds(**trained["thresholds"]))
+    return labels.classify(made.filter("valid"), labels.Thresholds(**trained["info"]["thresholds"]))

@@ -29,7 +29,7 @@ def overview(config: Config) -> dict[str, Any]:
         "root": str(workspace.root),
         "bars": _guarded(_bars, config),
         "models": registry.list() if known else [],
-        "findings": [str(f) for f in registry.verify(mlflow=False)] if known else [],
+        "findings": [f"{f.where}: {f.problem}" for f in registry.verify(mlflow=False)] if known else [],
         "server": _server(config),
         "programs": _programs(config),
         "answers": _guarded(_answers, config),

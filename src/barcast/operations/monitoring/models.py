@@ -121,9 +121,8 @@ def _shown(model: Model, name: str, value: float) -> Reading:
     """A figure beside what the evaluation gave."""
     assert model.champion is not None
     metrics = model.versions[model.champion].registered.details.get("metrics") or {}
-    told = (
-        f"evaluated {metrics[name]:.3f}" if isinstance(metrics.get(name), float) else "not in its evaluation"
-    )
+    known = metrics.get(f"ml_{name}")
+    told = f"evaluated {known:.3f}" if isinstance(known, float) else "not in its evaluation"
     return Reading(name=name, value=value, text=told)
 
 

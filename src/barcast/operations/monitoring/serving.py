@@ -93,7 +93,7 @@ def _server_page(collected: Collected) -> Totals:
     totals: Totals = {}
     address = f"http://{_host(server.bind_address)}:{server.rest_api_port}/monitoring/prometheus/metrics"
     for name, labels, value in _samples(address):
-        if name.endswith("tensorflow:serving:request_count"):
+        if name.removesuffix("_total").endswith("tensorflow:serving:request_count"):
             _add(totals, f"server_{'answered' if labels['status'] == 'OK' else 'failed'}", value)
     return totals
 
@@ -124,7 +124,13 @@ def _counted(collected: Collected, totals: Totals, before: Mapping[str, float]) 
     if "log_failures" in new:
         bad = "PredictionLogFailing" if new["log_failures"] else ""
         found.append(
-            Reading(name="log_failures", value=new["log_failures"], bound=0.0, alert=bad, text="answers")
+            Reading(
+                name="log_failures",
+                value=new["log_failures"],
+                bound=0.0,
+                alert=bad,
+                text="answers since the last look that could not be recorded",
+            )
         )
     if "breaker" in totals:
         bad = "BreakerOpen" if totals["breaker"] else ""

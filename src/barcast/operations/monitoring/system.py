@@ -74,7 +74,7 @@ def registry(collected: Collected) -> list[Reading]:
     """Whether ledger, served files and models.config agree, and whether something waits for a person."""
     if collected.registry is None:
         return []
-    findings = [str(f) for f in collected.registry.verify(mlflow=False)]
+    findings = [f"{f.where}: {f.problem}" for f in collected.registry.verify(mlflow=False)]
     waiting = [r["symbol"] for r in collected.registry.list() if r["challenger_status"] == "challenger"]
     return [
         Reading(

@@ -1,0 +1,109 @@
+"""What monitoring reads from the Prometheus pages of gateway and model server, counted from look to look."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import monitoring_world as worlds
+import pytest
+
+from barcast.operations.monitoring import Monitor, Report
+from barcast.serving.breaker import Breaker
+from barcast.serving.metrics import Metrics
+from barcast.serving.model_server.metrics import Metrics as ServerMetrics
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def pages() -> Iterator[SimpleNamespace]:
+    """Both pages on one port, with the objects that make them."""
+    made = SimpleNamespace(gateway=Metrics(), server=ServerMetrics(), clock=Clock())
+    made.breaker = Breaker(failures=2, open_seconds=10, timer=made.clock)
+    made.gateway.watch_breaker(made.breaker)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = made.gateway.text() if self.path == "/metrics" else made.server.text().encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    made.port = running.server_port
+    yield made
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def serve(pages: SimpleNamespace, *, good: int = 0, bad: int = 0, seconds: float = 0.004) -> None:
+    for _ in range(good):
+        pages.gateway.count("request", {"route": "/v1/predictions", "status": "200"})
+        pages.gateway._seconds.labels("predict").observe(seconds)
+        pages.server.request("m", "OK", "Predict", "GRPC", seconds)
+    for _ in range(bad):
+        pages.gateway.count("request", {"route": "/v1/predictions", "status": "503"})
+        pages.server.request("m", "UNAVAILABLE", "Predict", "GRPC", seconds)
+
+
+def names(report: Report) -> set[str]:
+    return {alert.name for alert in report.alerts}
+
+
+def value(report: Report, name: str) -> float | None:
+    return next(r.value for r in report.whole if r.name == name)
+
+
+def test_errors_slowness_lost_records_and_the_breaker_are_alerts_and_clear(
+    tmp_path: Path, pages: SimpleNamespace
+) -> None:
+    plain = worlds.config(tmp_path)
+    config = plain.model_copy(
+        update={
+            "gateway": plain.gateway.model_copy(update={"port": pages.port}),
+            "model_server": plain.model_server.model_copy(update={"rest_api_port": pages.port}),
+        }
+    )
+    monitor = Monitor(config)
+    serve(pages, good=1000)
+    quiet = monitor.look()
+    assert names(quiet) == set()
+    assert value(quiet, "predict_p99_seconds") == 0.005
+    assert value(quiet, "gateway_error_share") == 0.0
+
+    serve(pages, good=100, bad=5, seconds=0.8)
+    pages.gateway.count("log_failure", {"error": "OSError"})
+    pages.breaker.failure()
+    pages.breaker.failure()
+    spoiled = monitor.look()
+    assert names(spoiled) == {
+        "GatewayErrors", "ModelServerErrors", "PredictionsSlow", "PredictionLogFailing", "BreakerOpen"
+    }  # fmt: skip
+    assert value(spoiled, "gateway_error_share") == pytest.approx(5 / 105)  # since the last look only
+    assert value(spoiled, "predict_p99_seconds") == 1.0
+
+    pages.clock.now = 11.0
+    pages.breaker.success()
+    serve(pages, good=500)
+    assert names(monitor.look()) == set()
+    pages.gateway = Metrics()  # the gateway was started again: its counters begin at nothing
+    serve(pages, good=10)
+    again = monitor.look()
+    assert value(again, "gateway_error_share") == 0.0
+    assert again.at - quiet.at < timedelta(minutes=5)
