@@ -179,6 +179,19 @@ def test_a_bar_known_from_the_table_gives_nothing_new(tmp_path: Path) -> None:
     assert live.warmed == 1
 
 
+def test_a_symbol_that_stopped_before_the_others_is_worked_in(tmp_path: Path) -> None:
+    behind = (pl.col("symbol") == "SIM0002") & (pl.col("event_timestamp") > TIMES[398])
+    world = World(tmp_path, BARS.filter(~(behind & (pl.col("event_timestamp") <= TIMES[400]))))
+    live = world.live()
+    for at in (399, 400):
+        missed = BARS.filter(behind & (pl.col("event_timestamp") == TIMES[at]))
+        world.table.append(missed)
+        live.take(Batch(TIMES[at], missed, "backfill"))
+    world.bars = BARS
+    world.follow(live, 400, 403)
+    world.check(live, 403)
+
+
 def test_a_new_symbol_with_history_is_warmed_up(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.live().keep()

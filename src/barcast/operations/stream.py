@@ -73,12 +73,12 @@ class LiveStream:
             self._warm_up()
             return self.newest(symbols)
         newest = self._engine.newest
-        if (
-            newest is not None
-            and batch.event_timestamp <= newest
-            and batch.kind not in ("late", "correction")
-        ):
-            return None  # a warm-up has met it in the table
+        past = newest is not None and batch.event_timestamp <= newest
+        if past and batch.kind not in ("late", "correction"):
+            if self._tails.know(batch.bars):
+                return None  # a warm-up has met them in the table
+            self._warm_up()  # back-filled for a symbol that had stopped before the others
+            return self.newest(symbols)
         try:
             rows = self._engine.update(adjusted(batch.bars))
         except DataError as error:

@@ -81,6 +81,13 @@ class Tails:
             mine = which == k
             self._merge(str(name), {key: values[mine] for key, values in found.items()})
 
+    def know(self, bars: pl.DataFrame) -> bool:
+        """Whether there is a row for each of these bars."""
+        times = bars["event_timestamp"].dt.timestamp("us")
+        return all(
+            s in self.of and t in self.of[s]["times"] for s, t in zip(bars["symbol"], times, strict=True)
+        )
+
     def _merge(self, symbol: str, new: dict[str, Array]) -> None:
         old = self.of.get(symbol)
         if old is None:
