@@ -1,4 +1,4 @@
-"""`barcast train SYMBOL`, `barcast tune`, `barcast experiment compare`: training outside a pipeline run."""
+"""`barcast train SYMBOL`: a model trained outside a pipeline run, beside what it starts from."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 
-experiment_app = typer.Typer(help="Compare configurations and models.", no_args_is_help=True)
 
-
-@experiment_app.callback()
-def _experiments() -> None:
-    """Keeps `compare` a command of its own name."""
-
-
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Progress, beside the result."""
     typer.echo(text, err=True)
 
 
-def _dataset(settings: Any) -> Any:
+def stored_dataset(settings: Any) -> Any:
+    """The dataset of the workspace's bars under these settings."""
     from barcast.bars.ingest import open_store
     from barcast.training.prepare import from_bars
 
@@ -51,7 +46,7 @@ def train(
 
     settings = current(config)
     workspace = settings.open_workspace()
-    dataset = _dataset(settings)
+    dataset = stored_dataset(settings)
     if symbol != names.UNIVERSAL and symbol not in dataset.symbols:
         raise DataError(
             f"There are no usable rows of {symbol!r}.",
@@ -60,14 +55,14 @@ def train(
     fold = splits.holdout(dataset.rows, settings.splits)
     work = workspace.runs / f"train-{names.slug(symbol)}-{clock.now():%Y%m%dT%H%M%S}"
     if symbol == names.UNIVERSAL:
-        model = training.train_universal(dataset, fold, settings, work / "fit", progress=_say)
+        model = training.train_universal(dataset, fold, settings, work / "fit", progress=say)
         rows, against = fold.test, training.train_linear(dataset, fold, settings)
     else:
         parent = parent or _live_universal(settings, workspace)
         if parent is None:
             raise ModelError("There is no universal model to start from.", hint="Run `barcast run` first.")
         against = training.TrainedModel.load(parent)
-        model = training.train_symbol(against, dataset, symbol, fold, settings, work / "fit", progress=_say)
+        model = training.train_symbol(against, dataset, symbol, fold, settings, work / "fit", progress=say)
         rows = fold.test[[s == symbol for s in dataset.rows["symbol"][fold.test]]]
     path = model.export(out or work / "export")
     label = dataset.classes(model.info.thresholds)
@@ -99,95 +94,3 @@ def _live_universal(settings: Any, workspace: Any) -> Path | None:
         return None
     folder: Path = workspace.models / model.name / str(model.champion)
     return folder
-
-
-def tune(
-    config: ConfigOption = None,
-    trials: Annotated[int, typer.Option(help="Trials to add to the study.")] = 20,
-    sampler: Annotated[str, typer.Option(help="tpe, random or grid.")] = "tpe",
-    study: Annotated[str, typer.Option(help="Name of the study; the same name goes on with it.")] = "network",
-    storage: Annotated[
-        str,
-        typer.Option(
-            help="Optuna storage (sqlite:///… or postgresql+psycopg://…); the workspace's without it."
-        ),
-    ] = "",
-    plots: Annotated[bool, typer.Option(help="Write plots beside the study.")] = True,
-    json: JsonOption = False,
-) -> None:
-    """Search hyper-parameters; every trial is purged cross-validated before the held-out span, and counted."""
-    from barcast import splits
-    from barcast.training import tuning
-
-    settings = current(config)
-    folder = settings.open_workspace().state / "studies"
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = storage or f"sqlite:///{folder / 'studies.db'}"
-    dataset = _dataset(settings)
-    fold = splits.holdout(dataset.rows, settings.splits)
-    found = tuning.search(
-        dataset,
-        fold,
-        settings,
-        study_name=study,
-        storage=storage,
-        sampler=sampler,
-        trials=trials,
-        progress=_say,
-    )
-    written = []
-    if plots and found.states.get("complete", 0) > 1:
-        opened = tuning.open_study(study, storage, sampler=sampler)
-        written = [str(path) for path in tuning.plots(opened, folder / study)]
-    facts = {"study": study, "storage": storage, **vars(found), "plots": written}
-    if json:
-        print_json(facts)
-        return
-    typer.echo(f"{found.num_trials} trials {found.states}; best log loss {found.value:.5f}")
-    for name, value in found.best.items():
-        typer.echo(f"  {name}: {value}")
-    for path in written:
-        typer.echo(f"  plot: {path}")
-
-
-@experiment_app.command()
-def compare(
-    configs: Annotated[list[Path], typer.Argument(help="Configuration files of one workspace's bars.")],
-    folds: Annotated[int, typer.Option(help="Walk-forward folds; 1 uses the held-out span only.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder for models, table and plot.")] = None,
-    json: JsonOption = False,
-) -> None:
-    """Train each configuration on the same bars and folds; one table and one plot."""
-    from barcast import clock, splits
-    from barcast.errors import ConfigError
-    from barcast.training import compare as experiments
-
-    loaded = {path.stem: current(path) for path in configs}
-    first = next(iter(loaded.values()))
-    for name, other in loaded.items():
-        for key in ("workspace", "interval", "horizon_bars", "lookback_bars"):
-            if getattr(other, key) != getattr(first, key):
-                raise ConfigError(
-                    f"{name} differs in {key}; only models of the same question can be compared.",
-                    hint="Compare configurations that differ in model, training or labels.",
-                )
-    workspace = first.open_workspace()
-    folder = out or workspace.runs / f"experiment-{clock.now():%Y%m%dT%H%M%S}"
-    dataset = _dataset(first)
-    if folds == 1:
-        cuts = [splits.holdout(dataset.rows, first.splits)]
-    else:
-        cuts = splits.walk_forward(dataset.rows, first.splits.model_copy(update={"folds": folds}))
-    table = experiments.compare(dataset, cuts, loaded, folder, progress=_say)
-    table.write_csv(folder / "comparison.csv")
-    picture = experiments.plot(table, folder / "comparison.png")
-    if json:
-        print_json({"folder": str(folder), "plot": str(picture), "results": table.to_dicts()})
-        return
-    for row in table.iter_rows(named=True):
-        typer.echo(
-            f"{row['experiment']:20} fold {row['fold']} {row['symbol']:10} rows {row['rows']:6} "
-            f"log loss {row['log_loss']:.4f} accuracy {row['accuracy']:.3f} mcc {row['mcc']:+.3f} "
-            f"rank ic {row['rank_ic']:+.3f}"
-        )
-    typer.echo(f"plot: {picture}")

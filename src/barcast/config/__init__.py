@@ -22,7 +22,7 @@ from barcast.config.evaluation import CostsConfig, EvaluationConfig, GateConfig
 from barcast.config.feast import FeastConfig
 from barcast.config.features import FeaturesConfig
 from barcast.config.model_server import ModelServer
-from barcast.config.models import LabelsConfig, ModelConfig, SplitsConfig, TrainingConfig
+from barcast.config.models import LabelsConfig, ModelConfig, SplitsConfig, TrainingConfig, TuningConfig
 from barcast.config.operations import OperationsConfig
 from barcast.config.registry import RegistryConfig
 from barcast.config.serving import GatewayConfig, ServingConfig
@@ -69,6 +69,7 @@ class Config(Section):
     splits: SplitsConfig = SplitsConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     costs: CostsConfig = CostsConfig()
     gate: GateConfig = GateConfig()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -264,3 +264,30 @@ class TrainingConfig(Section):
         if self.loss.class_weight + self.loss.profit_weight <= 0:
             raise ValueError("loss: give class_weight or profit_weight a value above 0")
         return self
+
+
+class Bounds(Section):
+    """Log-uniform bounds of a searched value."""
+
+    low: float = Field(gt=0, description="Lowest value.")
+    high: float = Field(gt=0, description="Highest value.")
+
+
+class TuningConfig(Section):
+    """How hyper-parameters are searched."""
+
+    sampler: Literal["tpe", "random", "grid"] = Field(
+        default="tpe", description="How the next trial is chosen: by what the earlier ones found, or not."
+    )
+    trials: int = Field(default=20, ge=1, description="Trials that one search adds to its study.")
+    space: dict[str, list[int | float | str] | Bounds] = Field(
+        default={},
+        description="What is searched: lists of values, or bounds `{low: ..., high: ...}`, by the name of a setting "
+        'of model, training or training.loss (`dropout` sets all; `lstm_units` as text, "64,32"). Empty: the '
+        "documented space.",
+    )
+
+    def axes(self) -> dict[str, list[Any] | tuple[float, float]] | None:
+        """The space as `training.tuning` takes it; None for the documented one."""
+        found = {k: (v.low, v.high) if isinstance(v, Bounds) else list(v) for k, v in self.space.items()}
+        return found or None

@@ -42,6 +42,7 @@ def render(model: str, meta: VersionMetadata, digest: str) -> str:
         "",
         *([f"- {name}: {value}" for name, value in sorted(meta.parameters.items())] or ["- not recorded"]),
         *([f"- Started from: {meta.parent}"] if meta.parent else []),
+        f"- Configurations tried before it: {meta.num_trials}",
         "",
         "## Results on the evaluation window",
         "",

@@ -40,6 +40,7 @@ class VersionMetadata(BaseModel):
     )
     parent: str = Field(default="", description="The version it was fine-tuned from, as `name:version`.")
     reliability: float | None = Field(default=None, ge=0, le=1, description="Reliability index.")
+    num_trials: int = Field(default=0, ge=0, description="Configurations tried in searches before it.")
     limits: tuple[str, ...] = Field(default=(), description="Known limits, in sentences for the model card.")
     extra: dict[str, Any] = Field(default_factory=dict, description="Anything else worth keeping.")
 

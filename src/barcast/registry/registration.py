@@ -106,6 +106,7 @@ def register(
             "code_version": code_version(),
             "num_features": len(meta.features),
             "parent": meta.parent,
+            "num_trials": meta.num_trials,
             "reliability": meta.reliability,
             "metrics": meta.metrics,
             "trained_until": meta.trained_until,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from barcast import names
-from barcast.registry import approvals, audit, promotion, registration, traffic
+from barcast.registry import approvals, audit, promotion, registration, traffic, trials
 from barcast.registry.changing import Changing
 from barcast.registry.fingerprint import Ask, Recorded
 from barcast.registry.ledger import Finding
@@ -226,6 +226,14 @@ class Registry(Changing):
             for e in self.ledger.read()
             if e.model == name and e.action == "judged"
         ]
+
+    def count_trial(self, study: str, number: int) -> None:
+        """Write down that a trial of a search begins; see `trials.record`."""
+        trials.record(self, study, number)
+
+    def num_trials(self, symbol: str | None) -> int:
+        """Configurations tried so far for `symbol`'s model; see `trials.count`."""
+        return trials.count(self, symbol)
 
     def verify(self, *, mlflow: bool = True) -> Findings:
         """Every inconsistency found; empty when all is well."""

@@ -57,6 +57,7 @@ def register(
             evaluated_until=datetime.fromisoformat(summary["last"]),
             parent="" if candidate.symbol is None else names.model_name(run.config.workspace, None),
             reliability=judged.get("reliability"),
+            num_trials=registry.num_trials(candidate.word),
             limits=tuple(summary["limits"]),
             extra={"run_id": run.key, "seed": run.config.seed},
         )
@@ -100,7 +101,7 @@ def gate(
             mine,
             incumbent,
             run.config.gate,
-            History(attempts=attempts(registry, word)),
+            History(attempts=attempts(registry, word), num_trials=registry.num_trials(word)),
             costs=run.config.costs,
             horizon_bars=run.config.horizon_bars,
             as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it

@@ -1,0 +1,36 @@
+"""How many configurations were tried: the number that the deflated Sharpe ratio of every later version counts.
+
+Each trial of a search, and each configuration of an experiment, is one ledger line written before it begins; so a
+trial whose process died counts too, and none can be taken away unseen. Searches → `record` → `count` → the gate.
+"""
+
+from __future__ import annotations
+
+from barcast import names
+from barcast.registry.core import Core
+
+TRIED = "tried"
+
+
+def record(core: Core, study: str, number: int) -> None:
+    """Write down that trial `number` (from 0, all workers of the study together) of `study` begins."""
+    core.ledger.append(TRIED, model="", by="search", details={"study": study, "trial": number})
+
+
+def count(core: Core, symbol: str | None) -> int:
+    """Configurations tried so far that could have shaped `symbol`'s model; none shape the linear baseline.
+
+    Studies number their trials in a row over all workers, so the highest number seen tells of trials that other
+    machines wrote down elsewhere.
+
+    Raises:
+        RegistryError: the ledger was tampered with.
+    """
+    if symbol == names.LINEAR:
+        return 0
+    highest: dict[str, int] = {}
+    for entry in core.ledger.read():
+        if entry.action == TRIED:
+            study = str(entry.details["study"])
+            highest[study] = max(highest.get(study, 0), int(entry.details["trial"]) + 1)
+    return sum(highest.values())
