@@ -57,3 +57,32 @@ def test_pretraining_restores_masked_bars_better_each_epoch(
     model = train_universal(dataset, fold, replace(small, training=config), tmp_path)
     errors = model.info.facts["pretraining"]
     assert errors[2] < errors[0]
+
+
+def test_what_is_exported_follows_the_configuration(
+    universal: Any, linear: Any, dataset: Any, fold: Any, small: Any
+) -> None:
+    def as_configured(model: Any, value: str) -> Any:
+        config = small.training.model_copy(update={"compress": value, "max_epochs": 1})
+        return compression.compressed(model, dataset, fold, replace(small, training=config))
+
+    assert as_configured(universal, "none") is universal
+    assert as_configured(linear, "student_int8") is linear
+    both = as_configured(universal, "student_int8")
+    assert both.architecture.int8
+    assert both.architecture.lstm_units == compression.STUDENT["lstm_units"]
+    # A symbol's own network comes from a parent that was distilled already.
+    own = replace(universal, info=replace(universal.info, symbol="S1"))
+    assert as_configured(own, "student").architecture == universal.architecture
+
+
+def test_an_eight_bit_parent_is_trained_on_in_floats(universal: Any, dataset: Any, fold: Any) -> None:
+    from barcast.training.symbol import copy_of
+
+    rounded = compression.quantise_int8(universal)
+    network = copy_of(rounded, seed=1)
+    assert not network.architecture.int8
+    window, ids = dataset.windows(fold.test[:8]), universal.symbol_ids(dataset)[fold.test[:8]]
+    ours, theirs = (np.asarray(n(window, ids)["logits"]) for n in (network, rounded.network))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert len(network.trainable_variables) == len(universal.network.trainable_variables)

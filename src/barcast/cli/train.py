@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,13 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def stored_dataset(settings: Any) -> Any:
-    """The dataset of the workspace's bars under these settings."""
+def stored_dataset(settings: Any, symbols: Sequence[str] | None = None) -> Any:
+    """The dataset of the workspace's bars under these settings; `symbols` numbers them as a model does."""
     from barcast.bars.ingest import open_store
     from barcast.training.prepare import from_bars
 
-    return from_bars(open_store(settings, settings.open_workspace()).read(), settings)
+    bars = open_store(settings, settings.open_workspace()).read()
+    return from_bars(bars, settings, symbols=symbols)
 
 
 def train(
@@ -28,69 +30,85 @@ def train(
     config: ConfigOption = None,
     parent: Annotated[
         Path | None,
-        typer.Option(help="Folder of the model to start from; the live universal model without it."),
+        typer.Option(help="Folder of the model to start from; without it the live one."),
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Teach the model the bars that came since it was trained, as training.continual says.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to export into; a new one among the workspace's runs without it."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train one symbol's own model from its parent and compare both on the held-out span.
+    """Train one symbol's own model from the universal one, or go on with a model, and compare both on unseen bars.
 
     The model is exported, not put live: a pipeline run (`barcast run`) takes models through the gate.
     """
     from barcast import clock, names, splits, training
-    from barcast.errors import DataError, ModelError, did_you_mean
+    from barcast.errors import DataError, did_you_mean
+    from barcast.training import common, continual
     from barcast.training.compare import scores
 
     settings = current(config)
     workspace = settings.open_workspace()
-    dataset = stored_dataset(settings)
-    if symbol != names.UNIVERSAL and symbol not in dataset.symbols:
+    universal = symbol == names.UNIVERSAL
+    start = None
+    if go_on or not universal:
+        start = training.TrainedModel.load(parent or _live(settings, workspace, symbol if go_on else None))
+    dataset = stored_dataset(settings, start.info.symbols if start else None)
+    if not universal and not len(dataset.of_symbol(symbol)):
         raise DataError(
             f"There are no usable rows of {symbol!r}.",
             hint=did_you_mean(symbol, dataset.symbols) or f"Known: {', '.join(dataset.symbols[:10])}.",
         )
-    fold = splits.holdout(dataset.rows, settings.splits)
     work = workspace.runs / f"train-{names.slug(symbol)}-{clock.now():%Y%m%dT%H%M%S}"
-    if symbol == names.UNIVERSAL:
+    fold, old = splits.holdout(dataset.rows, settings.splits), None
+    if go_on and start is not None:
+        fold, old = continual.since(start, dataset, settings)
+        against = {"before": start}
+        model = continual.update(start, dataset, fold, settings, work / "fit", old_rows=old, progress=say)
+    elif start is None:
+        against = {"linear": training.train_linear(dataset, fold, settings)}
         model = training.train_universal(dataset, fold, settings, work / "fit", progress=say)
-        rows, against = fold.test, training.train_linear(dataset, fold, settings)
     else:
-        parent = parent or _live_universal(settings, workspace)
-        if parent is None:
-            raise ModelError("There is no universal model to start from.", hint="Run `barcast run` first.")
-        against = training.TrainedModel.load(parent)
-        model = training.train_symbol(against, dataset, symbol, fold, settings, work / "fit", progress=say)
-        rows = fold.test[[s == symbol for s in dataset.rows["symbol"][fold.test]]]
+        against = {"parent": start}
+        model = training.train_symbol(start, dataset, symbol, fold, settings, work / "fit", progress=say)
+    model = training.compressed(model, dataset, fold, settings)
+    rows = fold.test if universal else common.of_symbol(dataset, fold, symbol).test
     path = model.export(out or work / "export")
     label = dataset.classes(model.info.thresholds)
-    results = {
-        candidate.default_name(): scores(candidate, dataset, rows, label) for candidate in (model, against)
-    }
+    both = {"new": model, **against}
+    results = {name: scores(m, dataset, rows, label) for name, m in both.items()}
+    if old is not None:
+        # What the model had learned before: has it forgotten?
+        known = common.spread(old, 2000)
+        results |= {f"{name}, old bars": scores(m, dataset, known, label) for name, m in both.items()}
     if json:
-        print_json(
-            {
-                "symbol": symbol,
-                "model": str(path),
-                "rows": len(rows),
-                "scores": results,
-                "training": model.summary(),
-            }
-        )
+        facts = {"symbol": symbol, "model": str(path), "rows": len(rows), "scores": results}
+        print_json({**facts, "training": model.summary()})
         return
-    typer.echo(f"{symbol}: exported to {path}")
+    typer.echo(f"{symbol}: exported to {path}; on {len(rows)} unseen rows:")
     for name, values in results.items():
-        typer.echo(f"  {name:10} " + ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in values.items()))
+        typer.echo(f"  {name:16} " + ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in values.items()))
 
 
-def _live_universal(settings: Any, workspace: Any) -> Path | None:
+def _live(settings: Any, workspace: Any, symbol: str | None) -> Path:
+    """Folder of the champion of `symbol`, or of the universal model."""
+    from barcast import names
+    from barcast.errors import ModelError
     from barcast.registry import Registry
 
     registry = Registry(workspace, settings.registry)
-    model = registry.state().models.get(registry.model_name(None))
+    model = registry.state().models.get(registry.model_name(symbol))
     if model is None or model.champion is None:
-        return None
+        raise ModelError(
+            f"There is no live {symbol or names.UNIVERSAL} model to start from.",
+            hint="Run `barcast run` first, or give --parent FOLDER.",
+        )
     folder: Path = workspace.models / model.name / str(model.champion)
     return folder

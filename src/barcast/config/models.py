@@ -252,6 +252,11 @@ class TrainingConfig(Section):
     distillation_temperature: float = Field(
         default=2.0, gt=0, description="Temperature of the answers distilled."
     )
+    compress: Literal["none", "student", "int8", "student_int8"] = Field(
+        default="none",
+        description="What is exported of a network: itself, a small student distilled from it, itself with recurrent "
+        "weights in eight bits, or both.",
+    )
     pretrain_epochs: int = Field(
         default=0, ge=0, description="Epochs of masked-bar pre-training of the encoder; 0 is off."
     )

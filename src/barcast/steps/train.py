@@ -33,6 +33,7 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
         inputs=inputs,
         on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
     )
+    network = training.compressed(network, dataset, fold, run.config)
     network.export(Path(universal_path))
     figures = {k: float(v) for k, v in network.info.facts.items() if isinstance(v, int | float)}
     run.note(f"{len(fold.train):,} training rows, {_parameters(network):,} parameters, {_figures(figures)}")
@@ -79,6 +80,7 @@ def train_symbols(
         except Exception as error:  # the others go on; the report names this one
             failed[symbol] = f"{type(error).__name__}: {error}"
             continue
+        model = training.compressed(model, dataset, fold, run.config)
         model.export(Path(models_path) / names.slug(symbol))
         trained.append(symbol)
     run.note(", ".join(trained) + (f"; failed: {', '.join(failed)}" if failed else ""))

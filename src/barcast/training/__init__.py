@@ -6,6 +6,7 @@ answers as a frame, `TrainedModel.export` its served form.
 
 from __future__ import annotations
 
+from barcast.training.compression import compressed
 from barcast.training.ensemble import train_ensemble
 from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.settings import PlainSettings, Settings
@@ -20,6 +21,7 @@ __all__ = [
     "train_universal",
     "train_symbol",
     "train_ensemble",
+    "compressed",
     "TrainedModel",
     "ModelInfo",
     "Settings",

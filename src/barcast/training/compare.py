@@ -13,6 +13,7 @@ from barcast import names
 from barcast.datasets import Dataset
 from barcast.errors import ConfigError, DataError
 from barcast.splits import Fold
+from barcast.training import common
 from barcast.training.settings import Settings
 from barcast.training.symbol import train_symbol
 from barcast.training.trained import TrainedModel
@@ -123,7 +124,7 @@ def _scored(
     """One line for all symbols together and one for each, of one model; a single line for a symbol's own."""
     found = []
     for symbol in (only,) if only else ("all", *dataset.symbols):
-        rows = fold.test if symbol == "all" else fold.test[np.isin(fold.test, dataset.of_symbol(symbol))]
+        rows = fold.test if symbol == "all" else common.of_symbol(dataset, fold, symbol).test
         if len(rows) >= 2:
             about = {"experiment": name, "fold": fold.index, "symbol": symbol, "rows": len(rows)}
             seconds = float(model.info.facts.get("training_seconds", 0.0))

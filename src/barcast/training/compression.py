@@ -1,7 +1,7 @@
 """Smaller models: a student that learns from a teacher's answers, and weights rounded to eight bits.
 
-A trained network goes in; a smaller or quantised TrainedModel comes out, served by the same signatures. What each
-costs in skill and brings in size and speed is measured by benchmarks/techniques.py.
+A trained network goes in; a smaller or quantised TrainedModel comes out, served by the same signatures, as
+`training.compress` says. What each costs in skill and brings in size and speed is measured by benchmarks/techniques.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
 from barcast.training.continual import distillation_term
+from barcast.training.quantise import quantise_int8
 from barcast.training.settings import Settings
 from barcast.training.trained import TrainedModel, make_network
 from barcast.training.universal import curves, describe, finish
@@ -80,40 +81,14 @@ def distil(
     return finish(student, dataset, fold, targets.arrays["label"], out_dir)
 
 
-def quantise_int8(model: TrainedModel) -> TrainedModel:
-    """A copy whose recurrent matrices, nearly all of its weights, are stored in eight bits.
+def compressed(model: TrainedModel, dataset: Dataset, fold: Fold, settings: Settings) -> TrainedModel:
+    """What is exported of a trained model, as `training.compress` says; models other than networks as they are.
 
-    Each column keeps a scale of its own; an answer unpacks them to float32, so that the served signatures and the
-    arithmetic stay as they are. The copy cannot be trained further.
-
-    Raises:
-        ModelError: no network.
+    A symbol's own network is not distilled: its universal parent already was.
     """
-    if model.info.kind != "network":
-        raise ModelError(f"A {model.info.kind} model has no recurrent matrices.", hint="Pass a network.")
-    network = make_network("network", replace(model.architecture, int8=True), model.info.seed)
-    for ours, theirs in zip(network.recurrent, model.network.recurrent, strict=True):
-        for name in ("kernel", "recurrent_kernel"):
-            codes, scale = int8_codes(np.asarray(getattr(theirs, name), dtype=np.float32))
-            getattr(ours, f"{name}_codes").assign(codes)
-            getattr(ours, f"{name}_scale").assign(scale)
-        ours.bias.assign(np.asarray(theirs.bias))
-    stored = {w.path.split("/", 1)[1]: np.asarray(w) for w in model.network.weights}
-    for weight in network.weights:
-        path = weight.path.split("/", 1)[1]
-        if not path.startswith("lstm_"):
-            weight.assign(stored[path])
-    info = replace(model.info, facts={**model.info.facts, "quantised": "int8"})
-    return TrainedModel(network, info, dict(model.reference), model.neighbours)
-
-
-def int8_codes(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (int8, the matrix's shape) and scales (1, columns): matrix ~ codes x scale, off by half a step at most."""
-    limit = np.abs(kernel).max(axis=0, keepdims=True)
-    scale = np.where(limit > 0, limit / 127.0, 1.0).astype(np.float32)
-    return np.clip(np.round(kernel / scale), -127, 127).astype(np.int8), scale
-
-
-def weight_bytes(model: TrainedModel) -> int:
-    """Bytes of all weights as stored."""
-    return sum(np.asarray(w).nbytes for w in model.network.weights)
+    wanted = settings.training.compress
+    if model.info.kind != "network" or wanted == "none":
+        return model
+    if "student" in wanted and model.info.symbol is None:
+        model = distil(model, dataset, fold, settings)
+    return quantise_int8(model) if "int8" in wanted else model

@@ -20,6 +20,7 @@ from barcast.errors import DataError, ModelError
 from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
+from barcast.training.quantise import full_precision
 from barcast.training.settings import Settings
 from barcast.training.steps import Term
 from barcast.training.symbol import copy_of, freeze, groups
@@ -244,6 +245,7 @@ def progressive(model: TrainedModel, seed: int) -> Any:
     """A copy with a new column: the old encoder frozen, a new one beside it that reads it too (Rusu et al., 2016)."""
     from barcast.models.network import Network
 
+    model = full_precision(model)
     shape = replace(model.architecture, columns=model.architecture.columns + 1)
     network = Network(shape, seed=seed).build_once()
     stored = {w.path.split("/", 1)[1]: np.asarray(w) for w in model.network.weights}

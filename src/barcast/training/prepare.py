@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,12 @@ from barcast.models import regime
 
 
 def dataset_of(
-    bars: pl.DataFrame, features: pl.DataFrame, config: Any, *, expected: pl.Series | None
+    bars: pl.DataFrame,
+    features: pl.DataFrame,
+    config: Any,
+    *,
+    expected: pl.Series | None,
+    symbols: Sequence[str] | None = None,
 ) -> Dataset:
     """Labels, regimes and windows of adjusted bars and their features, under one configuration.
 
@@ -22,6 +28,7 @@ def dataset_of(
         features: frame "Features" of the same bars.
         config: `barcast.config.Config`.
         expected: closes that the calendar expects; None for round the clock.
+        symbols: symbols in the order of a model that the dataset is for; new ones are appended.
 
     Raises:
         DataError: nothing left to learn from.
@@ -33,13 +40,14 @@ def dataset_of(
         features,
         outcomes,
         lookback_bars=config.lookback_bars,
+        symbols=symbols,
         regimes=regime.rules(bars),
         expected_times=expected,
         max_gap_bars=config.labels.max_gap_bars,
     )
 
 
-def from_bars(bars: pl.DataFrame, config: Any) -> Dataset:
+def from_bars(bars: pl.DataFrame, config: Any, *, symbols: Sequence[str] | None = None) -> Dataset:
     """As `dataset_of`, from bars as stored: adjusts prices and computes the configured features.
 
     Raises:
@@ -55,4 +63,4 @@ def from_bars(bars: pl.DataFrame, config: Any) -> Dataset:
     times = bars["event_timestamp"]
     expected = calendar.close_times(times.min(), times.max(), config.interval)  # type: ignore[arg-type]
     computed = features.compute(bars, interval=config.interval, calendar=calendar, config=config.features)
-    return dataset_of(bars, computed, config, expected=expected)
+    return dataset_of(bars, computed, config, expected=expected, symbols=symbols)

@@ -18,6 +18,7 @@ from barcast.errors import ModelError
 from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
+from barcast.training.quantise import full_precision
 from barcast.training.settings import Settings
 from barcast.training.trained import TrainedModel, make_network
 from barcast.training.universal import curves, describe, finish
@@ -48,7 +49,8 @@ def reset_heads(network: Any, fresh: Any) -> None:
 
 
 def copy_of(parent: TrainedModel, seed: int) -> Any:
-    """A network of the parent's architecture and weights, independent of it."""
+    """A network of the parent's architecture and weights, independent of it; floats even where it has eight bits."""
+    parent = full_precision(parent)
     network = make_network(parent.info.kind, parent.architecture, seed)
     network.set_weights(parent.network.get_weights())
     return network
