@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -61,7 +62,7 @@ def last_bars(dataset: Any, rows: np.ndarray) -> np.ndarray:
 
 
 LIGHTGBM = {"learning_rate": 0.03, "num_leaves": 31, "min_data_in_leaf": 200, "feature_fraction": 0.5}
-LIGHTGBM |= {"seed": 7, "num_threads": 2, "verbose": -1}
+LIGHTGBM |= {"seed": 7, "num_threads": int(os.environ.get("OMP_NUM_THREADS", "2")), "verbose": -1}
 
 
 def lightgbm_answers(dataset: Any, fold: Any, label: np.ndarray, columns: Any = slice(None)) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Techniques on top of the laptop network, each with its effect: masked pre-training, a distilled student, INT8.
+"""Techniques on top of the laptop network, each with its effect on skill, size and latency.
 
-Log loss and accuracy on held-out rows, size of the weights and of the exported folder, latency of one window. The peer
-is the plain network in the same run. Uses the packaged daily sample with the computed features. Usage:
-`python benchmarks/techniques.py [--features 60]`.
+Masked pre-training, curriculum and adversarial training; a distilled student, INT8 weights, and both. Log loss and
+accuracy on held-out rows, the gain in log loss over the plain network of the same run with its 95% interval from blocks
+of calendar time, size of the weights and of the exported folder, latency of one window. Uses the packaged daily sample
+with the computed features. Usage: `python benchmarks/techniques.py [--features 60] [--epochs 8] [--epoch-rows 8000]`.
 """
 
 from __future__ import annotations
@@ -64,43 +65,85 @@ def latency_ms(path: Path, window: np.ndarray) -> float:
     return float(np.median(found) * 1e3)
 
 
+def row_losses(model: Any, dataset: Any, rows: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Log loss of each row."""
+    p = model.answers(dataset, rows)["probabilities"]
+    return np.asarray(-np.log(np.clip(p[np.arange(len(p)), label[rows].astype(int)], 1e-12, None)))
+
+
+def trained(dataset: Any, fold: Any, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The plain network and each technique's model."""
+    from barcast.config.models import TrainingConfig
+    from barcast.training import PlainSettings, compression, quantise, train_universal
+
+    plain = {"max_epochs": args.epochs, "max_epoch_rows": args.epoch_rows}
+    ways: dict[str, dict[str, Any]] = {
+        "network": {},
+        "masked pre-training": {"pretrain_epochs": 3},
+        "curriculum": {"curriculum_epochs": args.epochs // 2},
+        "adversarial training": {"adversarial_size": 0.05},
+    }
+    models = {}
+    for title, options in ways.items():
+        began = time.perf_counter()
+        settings = PlainSettings(training=TrainingConfig(**plain, **options))
+        models[title] = train_universal(dataset, fold, settings, folder / title)
+        print(f"{title}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    network = models["network"]
+    student = compression.distil(network, dataset, fold, PlainSettings(training=TrainingConfig(**plain)))
+    models |= {"distilled student": student, "INT8 weights": quantise.quantise_int8(network)}
+    models["student in INT8"] = quantise.quantise_int8(student)
+    return models
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--features", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epoch-rows", type=int, default=8000, help="Training rows drawn each epoch.")
     args = parser.parse_args()
     from barcast import splits
-    from barcast.config.models import TrainingConfig
-    from barcast.training import PlainSettings, compression, train_universal
+    from barcast.evaluation import bootstrap
     from barcast.training.compare import scores
+    from barcast.training.quantise import weight_bytes
 
     dataset = sample(args.features)
     fold = splits.holdout(dataset.rows)
-    plain = PlainSettings(training=TrainingConfig(max_epochs=args.epochs))
-    pretrained = PlainSettings(training=TrainingConfig(max_epochs=args.epochs, pretrain_epochs=4))
+    days = bootstrap.block_length_days(dataset.rows[fold.test], 5)
+    times = dataset.rows["event_timestamp"].dt.timestamp("us").to_numpy()[fold.test]
+    lines: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        network = train_universal(dataset, fold, plain, folder / "plain")
-        models = {
-            "network": network,
-            "masked pre-training": train_universal(dataset, fold, pretrained, folder / "pretrained"),
-            "distilled student": compression.distil(network, dataset, fold, plain),
-            "INT8 weights": compression.quantise_int8(network),
-        }
-        label = dataset.classes(network.info.thresholds)
-        lines = {}
+        models = trained(dataset, fold, args, folder)
+        label = dataset.classes(models["network"].info.thresholds)
+        plain = row_losses(models["network"], dataset, fold.test, label)
         for title, model in models.items():
-            path = model.export(folder / title.replace(" ", "-"))
+            path = model.export(folder / f"export {title}")
+            gain = bootstrap.paired(
+                plain - row_losses(model, dataset, fold.test, label), times, block_days=days
+            )
             lines[title] = {
                 **scores(model, dataset, fold.test, label),
-                "weights_bytes": compression.weight_bytes(model),
+                "gain": gain.mean,
+                "gain_low": gain.low,
+                "gain_high": gain.high,
+                "weights_bytes": weight_bytes(model),
                 "export_bytes": folder_bytes(path),
                 "latency_ms": latency_ms(path, dataset.windows(fold.test[:1])),
             }
-    columns = list(lines["network"])
-    print(f"{'':20} " + " ".join(f"{c:>13}" for c in columns))
-    for title, line in lines.items():
-        print(f"{title:20} " + " ".join(f"{line[c]:13.5g}" for c in columns))
+    print(f"\n{len(fold.train)} training and {len(fold.test)} test rows\n")
+    print(
+        "| | log loss | gain over the network | accuracy | rank IC | weights, KiB | export, KiB | one window, ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for title, f in lines.items():
+        gained = (
+            "" if title == "network" else f"{f['gain']:+.4f} ({f['gain_low']:+.4f} to {f['gain_high']:+.4f})"
+        )
+        print(
+            f"| {title} | {f['log_loss']:.4f} | {gained} | {f['accuracy']:.3f} | {f['rank_ic']:+.3f} "
+            f"| {f['weights_bytes'] / 1024:.0f} | {f['export_bytes'] / 1024:.0f} | {f['latency_ms']:.2f} |"
+        )
     units = {"log_loss": "nats", "accuracy": "", "weights_bytes": "bytes", "latency_ms": "ms"}
     report(
         "techniques",

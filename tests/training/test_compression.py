@@ -11,12 +11,12 @@ import pytest
 
 from barcast.errors import ModelError
 from barcast.models import savedmodel
-from barcast.training import TrainedModel, compression, train_universal
+from barcast.training import TrainedModel, compression, quantise, train_universal
 
 
 def test_int8_codes_are_off_by_half_a_step_at_most() -> None:
     kernel = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
-    codes, scale = compression.int8_codes(kernel)
+    codes, scale = quantise.int8_codes(kernel)
     assert codes.dtype == np.int8
     assert np.abs(codes * scale - kernel).max() <= scale.max() / 2 + 1e-7
 
@@ -24,10 +24,10 @@ def test_int8_codes_are_off_by_half_a_step_at_most() -> None:
 def test_int8_export_is_smaller_and_answers_nearly_the_same(
     universal: Any, dataset: Any, fold: Any, tmp_path: Path
 ) -> None:
-    small = compression.quantise_int8(universal)
+    small = quantise.quantise_int8(universal)
     lstm = sum(layer.kernel.shape[0] + layer.units for layer in universal.network.recurrent)
     assert lstm > 0
-    assert compression.weight_bytes(small) < compression.weight_bytes(universal)
+    assert quantise.weight_bytes(small) < quantise.weight_bytes(universal)
     rows = fold.test[:30]
     exact, rounded = (m.answers(dataset, rows)["probabilities"] for m in (universal, small))
     assert np.abs(exact - rounded).max() < 0.02
@@ -79,7 +79,7 @@ def test_what_is_exported_follows_the_configuration(
 def test_an_eight_bit_parent_is_trained_on_in_floats(universal: Any, dataset: Any, fold: Any) -> None:
     from barcast.training.symbol import copy_of
 
-    rounded = compression.quantise_int8(universal)
+    rounded = quantise.quantise_int8(universal)
     network = copy_of(rounded, seed=1)
     assert not network.architecture.int8
     window, ids = dataset.windows(fold.test[:8]), universal.symbol_ids(dataset)[fold.test[:8]]

@@ -264,6 +264,15 @@ class TrainingConfig(Section):
         default=0.15, gt=0, lt=1, description="Share of bars masked in pre-training."
     )
 
+    curriculum_epochs: int = Field(
+        default=0, ge=0, description="Epochs until unclear outcomes are all learned too; 0 is off."
+    )
+    adversarial_size: float = Field(
+        default=0.0,
+        ge=0,
+        description="How far adversarial training moves each feature, in its deviations; 0 is off.",
+    )
+
     @model_validator(mode="after")
     def _some_loss(self) -> Self:
         if self.loss.class_weight + self.loss.profit_weight <= 0:

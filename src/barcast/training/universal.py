@@ -20,6 +20,8 @@ from barcast.models.presets import architecture as make_architecture
 from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
+from barcast.training.adversarial import adversarial_term
+from barcast.training.curriculum import curriculum_rows
 from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.pretrain import pretrain
 from barcast.training.settings import Settings
@@ -103,6 +105,10 @@ def train_universal(
         plan,
         seed=settings.seed,
         checkpoint=checkpoint,
+        term=adversarial_term(inputs.scale, size=config.adversarial_size) if config.adversarial_size else None,
+        epoch_rows=curriculum_rows(fold.train, targets, thresholds, config.curriculum_epochs)
+        if config.curriculum_epochs
+        else None,
         on_epoch=on_epoch,
         progress=progress,
     )
