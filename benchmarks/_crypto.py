@@ -31,15 +31,17 @@ def load_bars(folder: Path, last: int) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def features_of(bars: pl.DataFrame, cache: Path) -> pl.DataFrame:
-    """All computed features of the bars, from `cache` where they were computed before."""
-    from barcast import features
+def features_of(bars: pl.DataFrame, cache: Path, every: int) -> pl.DataFrame:
+    """Every n-th computed feature of the bars, from `cache` where they were computed before."""
+    from barcast import datasets, features
     from barcast.bars import Calendar
 
-    file = cache / f"features-{bars.height}.parquet"
+    file = cache / f"features-{bars.height}-{every}.parquet"
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        features.compute(bars, interval="5m", calendar=Calendar.of("24/7")).write_parquet(file)
+        found = features.compute(bars, interval="5m", calendar=Calendar.of("24/7"))
+        names = [c for c in found.columns if c not in datasets.KEYS]
+        found.select(*datasets.KEYS, *names[::every]).write_parquet(file)
     return pl.read_parquet(file)
 
 

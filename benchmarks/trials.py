@@ -4,7 +4,7 @@ Horizons, label schemes, features, one model for all symbols or one for each, ru
 network's loss. Each trial is judged on the same walk-forward test months as `honest.py`, decisions a horizon apart, at
 2 basis points a side; training rows are an hour apart at most and weighted by uniqueness. The best one's Sharpe ratio
 is then deflated by the number of trials. Needs the shared crypto bars; finished trials are kept in `--cache`. Usage:
-`python benchmarks/trials.py [--bars 52416] [--folds 4]`.
+`python benchmarks/trials.py [--bars 52416] [--folds 4] [--every 3]`.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def run(trial: Trial, bars: Any, computed: Any, folds: int) -> dict[str, Any]:
     began = time.perf_counter()
     settings = PlainSettings(
         labels=LabelsConfig(**trial.labels),
-        training=TrainingConfig(max_epochs=6, max_epoch_rows=6000, loss=LossConfig(**trial.loss)),
+        training=TrainingConfig(max_epochs=6, max_epoch_rows=5000, loss=LossConfig(**trial.loss)),
         splits=SplitsConfig(folds=folds),
         horizon_bars=trial.horizon,
     )
@@ -203,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bars", type=int, default=52_416, help="Last bars of each symbol.")
     parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--every", type=int, default=3, help="Use every n-th of the computed features.")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "barcast-honest")
     parser.add_argument("--only", default="", help="Run trials whose name holds this text; the rest as kept.")
     args = parser.parse_args()
@@ -212,11 +213,11 @@ def main() -> None:
     from barcast.evaluation.sharpe import deflated_sharpe, probabilistic_sharpe
 
     bars = load_bars(data / "crypto_5m", args.bars)
-    computed = features_of(bars, args.cache)
+    computed = features_of(bars, args.cache, args.every)
     args.cache.mkdir(parents=True, exist_ok=True)
     found = []
     for number, trial in enumerate(TRIALS):
-        file = args.cache / f"trial-{args.bars}-{args.folds}-{number}.json"
+        file = args.cache / f"trial-{args.bars}-{args.folds}-{args.every}-{number}.json"
         kept = json.loads(file.read_text()) if file.exists() else {}
         if kept.get("name") != trial.name and args.only in trial.name:
             kept = run(trial, bars, computed, args.folds)
