@@ -34,7 +34,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Folds scored without training: the loss is best at a learning rate of 1e-3. Gives the settings scored."""
     seen: list[Any] = []
 
-    def score(dataset: Any, train: Any, test: Any, settings: Any, **_: Any) -> float:
+    def score(dataset: Any, cut: Any, settings: Any) -> float:
         seen.append(settings)
         return float(1.0 + abs(np.log10(settings.training.learning_rate) + 3))
 
@@ -98,7 +98,7 @@ def test_hopeless_trials_are_pruned_and_failed_ones_counted(
     begun: list[int] = []
     folds: list[int] = []
 
-    def score(dataset: Any, train: Any, test: Any, settings: Any, **_: Any) -> float:
+    def score(dataset: Any, cut: Any, settings: Any) -> float:
         folds.append(begun[-1])
         if begun[-1] == 6:
             raise ModelError("The loss is not finite.")

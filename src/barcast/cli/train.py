@@ -69,7 +69,9 @@ def train(
     work = workspace.runs / f"train-{names.slug(symbol)}-{clock.now():%Y%m%dT%H%M%S}"
     fold, old = splits.holdout(dataset.rows, settings.splits), None
     if go_on and start is not None:
-        fold, old = continual.since(start, dataset, settings)
+        fold, old = continual.since(
+            start, dataset, fold if universal else common.of_symbol(dataset, fold, symbol)
+        )
         against = {"before": start}
         model = continual.update(start, dataset, fold, settings, work / "fit", old_rows=old, progress=say)
     elif start is None:

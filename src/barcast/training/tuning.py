@@ -8,6 +8,7 @@ study by its name and storage.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ import numpy as np
 from barcast.config.models import ModelConfig, TrainingConfig
 from barcast.datasets import Dataset
 from barcast.errors import ConfigError, ModelError
-from barcast.labels import fit_thresholds
+from barcast.labels import Thresholds, fit_thresholds
+from barcast.models.presets import architecture
 from barcast.splits import Fold, purged_folds
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
+from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.settings import PlainSettings, Settings
 from barcast.training.studies import (
     LOSS_AXES,
@@ -91,50 +94,48 @@ def apply(settings: Settings, values: dict[str, Any]) -> PlainSettings:
     )
 
 
-def score_fold(
-    dataset: Dataset,
-    train: np.ndarray,
-    test: np.ndarray,
-    settings: Settings,
-    *,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-) -> float:
-    """Log loss on `test` of a network trained on `train`, whose last fifth in time stops it early."""
-    common.set_seed(settings.seed)
-    order = train[np.argsort(dataset.column("event_timestamp")[train], kind="stable")]
-    cut = int(len(order) * 0.8)
-    ends = dataset.column("label_end_timestamp")
-    begin = dataset.column("event_timestamp")[order[cut]]
-    fit_rows, stop_rows = order[:cut], order[cut:]
-    fit_rows = fit_rows[ends[fit_rows] < begin]
-    thresholds = fit_thresholds(dataset.rows[fit_rows], settings.labels)
-    targets = target_rows.make(dataset, fit_rows, thresholds, settings.training, settings.labels)
-    mean, scale, selected, _ = target_rows.feature_statistics(dataset, fit_rows)
-    from barcast.models.presets import architecture
+@dataclass(frozen=True)
+class Cut:
+    """One fold of a search, with what every trial shares: class limits, normalisation and selection.
 
+    Attributes:
+        fit, stop, test: row numbers; the last fifth in time of the fold's training rows stops a trial early.
+    """
+
+    fit: np.ndarray
+    stop: np.ndarray
+    test: np.ndarray
+    thresholds: Thresholds
+    inputs: Inputs
+
+
+def make_cut(dataset: Dataset, train: np.ndarray, test: np.ndarray, settings: Settings) -> Cut:
+    """Everything of a fold that no axis of the search changes, fitted on its training rows."""
+    order = train[np.argsort(dataset.column("event_timestamp")[train], kind="stable")]
+    fit, stop = np.split(order, [int(len(order) * 0.8)])
+    fit = fit[dataset.column("label_end_timestamp")[fit] < dataset.column("event_timestamp")[stop[0]]]
+    thresholds = fit_thresholds(dataset.rows[fit], settings.labels)
+    return Cut(fit, stop, test, thresholds, fit_inputs(dataset, fit, settings, thresholds=thresholds))
+
+
+def score_fold(dataset: Dataset, cut: Cut, settings: Settings) -> float:
+    """Log loss on the cut's test rows of a network trained on its other rows."""
+    common.set_seed(settings.seed)
+    targets = target_rows.make(dataset, cut.fit, cut.thresholds, settings.training, settings.labels)
     shape = architecture(
         settings.model,
         num_features=dataset.num_features,
         lookback_bars=dataset.lookback_bars,
-        selected=selected,
+        selected=cut.inputs.selected,
         precision=settings.training.precision,
     )
     network = make_network("network", shape, settings.seed)
-    network.normalise.adapt(mean[list(selected)], scale[list(selected)])
-    network.statistics.return_scale.assign(return_scale(targets, fit_rows))
+    at = list(cut.inputs.selected)
+    network.normalise.adapt(cut.inputs.mean[at], cut.inputs.scale[at])
+    network.statistics.return_scale.assign(return_scale(targets, cut.fit))
     plan = trainer.Plan.of(settings.training, settings.model.preset)
-    trainer.fit(
-        network,
-        dataset,
-        fit_rows,
-        stop_rows,
-        targets,
-        settings.training,
-        plan,
-        seed=settings.seed,
-        on_epoch=on_epoch,
-    )
-    return log_loss(network, dataset, test, targets.arrays["label"])
+    trainer.fit(network, dataset, cut.fit, cut.stop, targets, settings.training, plan, seed=settings.seed)
+    return log_loss(network, dataset, cut.test, targets.arrays["label"])
 
 
 def log_loss(network: Any, dataset: Dataset, rows: np.ndarray, label: np.ndarray) -> float:
@@ -177,7 +178,8 @@ def search(
     mark = identity(study_name, storage, study)
     known = np.sort(np.concatenate([fold.train, fold.validation]))
     inner = dataset.take(known)
-    cuts = purged_folds(inner.rows, settings.splits.tuning_folds, embargo_bars=settings.splits.embargo_bars)
+    folds = purged_folds(inner.rows, settings.splits.tuning_folds, embargo_bars=settings.splits.embargo_bars)
+    cuts = [make_cut(inner, train, test, settings) for train, test in folds]
 
     def objective(trial: Any) -> float:
         if counted is not None:
@@ -187,8 +189,8 @@ def search(
             study.sampler = make_sampler(sampler, settings.seed + trial.number, space)
         changed = apply(settings, suggest(trial, space))
         losses: list[float] = []
-        for number, (train, test) in enumerate(cuts):
-            losses.append(score_fold(inner, train, test, changed))
+        for number, cut in enumerate(cuts):
+            losses.append(score_fold(inner, cut, changed))
             trial.report(float(np.mean(losses)), number)
             if trial.should_prune():
                 raise optuna.TrialPruned

@@ -105,7 +105,9 @@ def train_universal(
         plan,
         seed=settings.seed,
         checkpoint=checkpoint,
-        term=adversarial_term(inputs.scale, size=config.adversarial_size) if config.adversarial_size else None,
+        term=adversarial_term(inputs.scale, size=config.adversarial_size)
+        if config.adversarial_size
+        else None,
         epoch_rows=curriculum_rows(fold.train, targets, thresholds, config.curriculum_epochs)
         if config.curriculum_epochs
         else None,
