@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from barcast.errors import ConfigError, DataError, ModelError
+from barcast.registry import Registry
+from barcast.workspace import Workspace
 
 SMALL: dict[str, Any] = {
     "workspace": "small",
@@ -28,14 +32,13 @@ SMALL: dict[str, Any] = {
 }
 
 
-def barcast(*arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from barcast.cli import main; main()", *arguments],
-        env={**os.environ, "BARCAST_ROOT": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+@pytest.fixture
+def barcast(market: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line in this process, on the market's workspace."""
+    from barcast.cli import app
+
+    monkeypatch.setenv("BARCAST_ROOT", str(market))
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
 def write(folder: Path, name: str, **changes: Any) -> str:
@@ -77,37 +80,41 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_bad_searches_end_with_a_message_before_any_work(market: Path, tmp_path: Path) -> None:
+def test_bad_searches_end_with_a_message_before_any_work(
+    barcast: Callable[..., Result], tmp_path: Path
+) -> None:
     space = {"trials": 1, "space": {"colour": ["red"]}}
-    wrong = barcast("tune", "--config", write(tmp_path, "wrong", tuning=space), root=market)
-    assert wrong.returncode == 2
-    assert "'colour' is no axis of a search" in wrong.stderr
+    wrong = barcast("tune", "--config", write(tmp_path, "wrong", tuning=space)).exception
+    assert isinstance(wrong, ConfigError)
+    assert "'colour' is no axis of a search" in wrong.message
     other = barcast(
-        "experiment", "compare", write(tmp_path, "a"), write(tmp_path, "b", horizon_bars=5), root=market
-    )
-    assert other.returncode == 2
-    assert "b differs in horizon_bars" in other.stderr
-    assert "Traceback" not in wrong.stderr + other.stderr
+        "experiment", "compare", write(tmp_path, "a"), write(tmp_path, "b", horizon_bars=5)
+    ).exception
+    assert isinstance(other, ConfigError)
+    assert "b differs in horizon_bars" in other.message
 
 
 @pytest.mark.slow
-def test_tune_goes_on_with_its_study_and_compare_takes_its_best(market: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_tune_goes_on_with_its_study_and_compare_takes_its_best(
+    barcast: Callable[..., Result], market: Path, tmp_path: Path
+) -> None:
     config = write(tmp_path, "plain")
-    first = barcast("tune", "--config", config, root=market)
-    assert first.returncode == 0, first.stderr
+    first = barcast("tune", "--config", config)
+    assert first.exit_code == 0, first.output
     assert "Study network: 2 trials" in first.stdout
     assert "The gate counts 2 trials" in first.stdout
     assert first.stderr.count("trial ") == 2
-    again = barcast("tune", "--config", config, "--trials", "1", "--json", root=market)
+    again = barcast("tune", "--config", config, "--trials", "1", "--json")
     found = json.loads(again.stdout)
     assert found["num_trials"] == found["counted"] == 3
     assert all(Path(plot).stat().st_size > 5000 for plot in found["plots"])
     other = write(tmp_path, "other", tuning={"space": {"dropout": [0.1]}})
-    refused = barcast("tune", "--config", other, root=market)
-    assert refused.returncode == 5
-    assert "searched another space: dropout was [0.1, 0.2], now [0.1]" in refused.stderr
-    compared = barcast("experiment", "compare", config, found["config"], "--symbols", root=market)
-    assert compared.returncode == 0, compared.stderr
+    refused = barcast("tune", "--config", other).exception
+    assert isinstance(refused, ModelError)
+    assert "searched another space: dropout was [0.1, 0.2], now [0.1]" in refused.message
+    compared = barcast("experiment", "compare", config, found["config"], "--symbols")
+    assert compared.exit_code == 0, compared.output
     lines = compared.stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[1:6]] == [
         "linear",
@@ -116,8 +123,31 @@ def test_tune_goes_on_with_its_study_and_compare_takes_its_best(market: Path, tm
         "best",
         "best, own models",
     ]
-    from barcast.registry import Registry
-    from barcast.workspace import Workspace
-
     # Both compared configurations were looked at on test rows: two trials more.
     assert Registry(Workspace("small", market)).num_trials(None) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_model_goes_on_with_the_bars_that_came_since(
+    barcast: Callable[..., Result], tmp_path: Path
+) -> None:
+    # The first model learned from half the bars; the second goes on with the rest.
+    half = write(tmp_path, "half", splits={"test_share": 0.5})
+    model = tmp_path / "first"
+    assert barcast("train", "universal", "--config", half, "--out", str(model)).exit_code == 0
+    whole = write(tmp_path, "whole")
+    asked = ("train", "universal", "--continue", "--config", whole, "--parent", str(model))
+    done = barcast(*asked, "--out", str(tmp_path / "second"), "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert set(found["scores"]) == {"new", "before", "new, old bars", "before, old bars"}
+    # Nothing came since the second one learned.
+    again = barcast(
+        "train", "universal", "--continue", "--config", whole, "--parent", str(tmp_path / "second")
+    )
+    assert isinstance(again.exception, DataError)
+    assert "0 new rows" in again.exception.message
+    nothing_live = barcast("train", "AAA", "--config", whole).exception
+    assert isinstance(nothing_live, ModelError)
+    assert "no live universal model" in nothing_live.message

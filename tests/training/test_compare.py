@@ -31,6 +31,7 @@ def test_configurations_of_other_questions_are_refused() -> None:
         compare.same_question({Path("a.yaml"): first, Path("x/a.yaml"): other})
 
 
+@pytest.mark.slow
 def test_every_experiment_and_symbol_is_a_line_on_the_same_rows(
     dataset: Any, fold: Any, small: Any, tmp_path: Path
 ) -> None:

