@@ -2,8 +2,8 @@
 
 Network, ensemble, linear and LightGBM on the same rows and classes; accuracy, MCC, rank IC, ECE, net Sharpe at 0, 2, 5
 and 10 bps a side. Intervals come from resampling whole days of all symbols together. Decisions are `horizon` bars
-apart, so that their outcomes do not overlap; all models read every third feature and the network draws
-`--epoch-rows` training rows an epoch, to be affordable. Needs the shared crypto bars. Answers of a finished fold are
+apart, so that their outcomes do not overlap. To be affordable, all models read every third feature (no selection) and
+the network draws `--epoch-rows` training rows an epoch. Needs the shared crypto bars. Answers of a finished fold are
 kept in `--cache`, so that a broken run goes on. Usage:
 `python benchmarks/honest.py [--bars 52416] [--horizon 12] [--folds 4] [--epoch-rows 5000] [--every 3]`.
 """
@@ -84,13 +84,17 @@ def main() -> None:
     if data is None:
         raise SystemExit("The shared crypto bars are not here; set BARCAST_SHARED_DATA.")
     from barcast import splits
-    from barcast.config.models import SplitsConfig, TrainingConfig
+    from barcast.config.models import SelectionConfig, SplitsConfig, TrainingConfig
     from barcast.training import PlainSettings
 
     bars = load_bars(data / "crypto_5m", args.bars)
     dataset = dataset_of(bars, features_of(bars, args.cache, args.every), args.horizon)
     settings = PlainSettings(
-        training=TrainingConfig(max_epochs=args.epochs, max_epoch_rows=args.epoch_rows),
+        training=TrainingConfig(
+            max_epochs=args.epochs,
+            max_epoch_rows=args.epoch_rows,
+            selection=SelectionConfig(enabled=False),
+        ),
         horizon_bars=args.horizon,
         splits=SplitsConfig(folds=args.folds),
     )

@@ -73,10 +73,11 @@ def row_losses(model: Any, dataset: Any, rows: np.ndarray, label: np.ndarray) ->
 
 def trained(dataset: Any, fold: Any, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The plain network and each technique's model."""
-    from barcast.config.models import TrainingConfig
+    from barcast.config.models import SelectionConfig, TrainingConfig
     from barcast.training import PlainSettings, compression, quantise, train_universal
 
-    plain = {"max_epochs": args.epochs, "max_epoch_rows": args.epoch_rows}
+    selection = SelectionConfig(enabled=False)
+    plain = {"max_epochs": args.epochs, "max_epoch_rows": args.epoch_rows, "selection": selection}
     ways: dict[str, dict[str, Any]] = {
         "network": {},
         "masked pre-training": {"pretrain_epochs": 3},

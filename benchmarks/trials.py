@@ -156,13 +156,18 @@ def position_of(rule: str, p: np.ndarray, times: np.ndarray, limit: float) -> np
 def run(trial: Trial, bars: Any, computed: Any, folds: int) -> dict[str, Any]:
     """One trial over all folds: measures, and the net return of each day of its book."""
     from barcast import splits
-    from barcast.config.models import LabelsConfig, LossConfig, SplitsConfig, TrainingConfig
+    from barcast.config.models import LabelsConfig, LossConfig, SelectionConfig, SplitsConfig, TrainingConfig
     from barcast.training import PlainSettings
 
     began = time.perf_counter()
     settings = PlainSettings(
         labels=LabelsConfig(**trial.labels),
-        training=TrainingConfig(max_epochs=6, max_epoch_rows=5000, loss=LossConfig(**trial.loss)),
+        training=TrainingConfig(
+            max_epochs=6,
+            max_epoch_rows=5000,
+            loss=LossConfig(**trial.loss),
+            selection=SelectionConfig(enabled=False),
+        ),
         splits=SplitsConfig(folds=folds),
         horizon_bars=trial.horizon,
     )
