@@ -174,6 +174,7 @@ tuning.search(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_share_a_study_in_postgresql(
     dataset: Any, fold: Any, quick: Any, tmp_path: Path
 ) -> None:
@@ -191,7 +192,7 @@ def test_two_processes_share_a_study_in_postgresql(
         command = [sys.executable, "-c", WORKER, str(tmp_path), storage]
         workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         for worker in workers:
-            _, said = worker.communicate(timeout=300)
+            _, said = worker.communicate(timeout=800)
             assert worker.returncode == 0, said
         study = tuning.open_study("network", storage, space=WIDE)
         assert sorted(trial.number for trial in study.trials) == [0, 1, 2, 3]

@@ -30,12 +30,13 @@ def plan_search(run: Run, trials: int, workers: int) -> list[int]:
 def search_settings(
     run: Run, trials: int, sampler: str, study: str, storage: str, dataset_path: str
 ) -> dict[str, float]:
-    """Add trials to the study.
+    """Add trials to the study, each counted for the gate before it begins.
 
     Returns:
         `log_loss` of its best trial and `trials` so far.
     """
     from barcast import datasets, splits
+    from barcast.registry import Registry
     from barcast.training import tuning
 
     dataset = datasets.load(Path(dataset_path))
@@ -48,6 +49,8 @@ def search_settings(
         storage=_storage(run, storage),
         sampler=sampler,
         trials=trials,
+        space=run.config.tuning.axes(),
+        counted=Registry(run.workspace, run.config).count_trial,
         progress=run.note,
     )
     run.note(f"{found.num_trials} trials so far, best log loss {found.value:.5f}")
@@ -65,7 +68,7 @@ def choose_settings(run: Run, study: str, storage: str, best_path: str) -> dict[
 
     from barcast.training import tuning
 
-    opened = tuning.open_study(study, _storage(run, storage))
+    opened = tuning.open_study(study, _storage(run, storage), space=run.config.tuning.axes())
     best = opened.best_trial
     settings = tuning.apply(run.config, best.params)
     config = run.config.model_copy(update={"model": settings.model, "training": settings.training})
