@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from barcast.config import Config, load
+from barcast.operations.queue import TrainingQueue
 from barcast.registry import Registry
 
 pytestmark = pytest.mark.timeout(600)
@@ -177,3 +178,19 @@ def test_approving_runs_the_promotion_pipeline(ran: Ran) -> None:
     assert json.loads((promotion / "outcome.json").read_text())["state"] == "SUCCEEDED"
     assert registry.verify() == []
     assert next(row["champion"] for row in registry.list() if row["symbol"] == word) == version
+
+
+@pytest.mark.slow
+def test_a_queued_training_takes_a_model_the_whole_way_to_the_gate(ran: Ran) -> None:
+    queue = TrainingQueue(ran.config.open_workspace(), ran.config.operations.queue)
+    queue.request_training("_linear", 80, reason="monitoring: ConceptDrift")
+    worked = ran.barcast("queue", "work", "--once")
+    assert worked.returncode == 0, worked.stderr
+    (job,) = queue.status("_linear")
+    assert (job["state"], job["attempts"], job["error"]) == ("done", 1, "")
+    assert job["result"]["outcome"]["state"] == "SUCCEEDED"
+    lines = Registry(ran.config.open_workspace(), ran.config).history("_linear")
+    assert [(line["version"], line["action"]) for line in lines if line["version"] == 2][:2] == [
+        (2, "registered"),
+        (2, "judged"),
+    ]

@@ -30,7 +30,7 @@ from barcast.operations.monitoring import History, Monitor
 from barcast.operations.one_scheduler import one_scheduler
 from barcast.operations.queue import TrainingQueue
 from barcast.operations.queue_worker import work
-from barcast.operations.schedules import _SLOT, Schedules, mend
+from barcast.operations.schedules import _SLOT, Schedules, fire, mend
 from barcast.operations.supervisor import Program, Supervisor
 
 FULL = """
@@ -136,6 +136,45 @@ said["sizes"] = 1
     assert said
     assert journal.stat().st_size > 300
     assert set(Schedules(config)._last()) == {"s0", "s3"}  # s1 was cut off, s2 found no room
+
+
+def test_on_a_full_disk_commands_say_so_without_a_traceback(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    said = on_a_full_disk(
+        config,
+        tmp_path,
+        100,
+        """
+import contextlib, io, os
+from barcast.cli import main
+os.environ["BARCAST_ROOT"] = config.storage.root
+fill()
+for words in (["schedule", "create", "nightly", "queue", "--every", "6h"], ["up", "--without", "server"]):
+    sys.argv = ["barcast", *words]
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main()
+        except SystemExit as error:
+            said[words[0]] = [error.code, told.getvalue()]
+""",
+    )
+    assert said["schedule"][0] == 8
+    assert "the disk has room" in said["schedule"][1]
+    assert said["up"][0] == 1
+    assert "The disk has no room" in said["up"][1]
+
+
+def test_a_schedule_that_is_due_while_a_run_goes_on_is_skipped(tmp_path: Path) -> None:
+    import fcntl
+
+    config = made(tmp_path)
+    lock = (config.open_workspace().root / "run.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    fire("nightly", "training", config.model_dump_json())
+    last = Schedules(config)._last()["nightly"]
+    assert (last["state"], "still going on" in last["detail"]) == ("skipped", True)
+    lock.close()
 
 
 def test_on_a_full_disk_monitoring_goes_on_and_counts_what_it_could_not_keep(tmp_path: Path) -> None:

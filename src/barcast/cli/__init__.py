@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -127,6 +128,15 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        fail(
+            BarcastError(
+                f"The disk has no room: {error.filename or error.strerror}. What was stored before is whole.",
+                hint="Free space (`barcast doctor` shows how much there is), then do it again.",
+            )
+        )
 
 
 def fail(error: BarcastError) -> None:

@@ -27,6 +27,15 @@ class SchedulerError(BarcastError):
     exit_code = 8
 
 
+def database_error(url: str, error: SQLAlchemyError) -> SchedulerError:
+    """What to say of a failure of the schedules' database; without its password."""
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return SchedulerError(
+        f"The schedules' database ({sa.make_url(url).render_as_string()}) cannot be used: {reason}",
+        hint="Check that the server runs, the disk has room and operations.schedules.database is right.",
+    )
+
+
 @contextmanager
 def one_scheduler(workspace: Workspace, url: str) -> Iterator[Callable[[], None]]:
     """Be the only scheduler of the workspace.
@@ -54,6 +63,7 @@ class _Advisory:
     """A session's advisory lock on PostgreSQL."""
 
     def __init__(self, url: str, name: str, what: str) -> None:
+        self._url = url
         self._engine = sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
         self._key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
         self._what = what
@@ -67,11 +77,7 @@ class _Advisory:
                 sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}
             ).scalar_one()
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise SchedulerError(
-                f"The schedules' database ({self._engine.url.render_as_string()}) cannot be used: {reason}",
-                hint="Check that the server runs and operations.schedules.database is right.",
-            ) from error
+            raise database_error(self._url, error) from error
         if not free:
             connection.close()
             raise RefusedError(f"{self._what} runs already, on another machine.", hint=HINT)

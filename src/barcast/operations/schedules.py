@@ -20,7 +20,7 @@ from barcast import clock, logs
 from barcast.config import Config
 from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
 from barcast.operations import cron as cron_lines
-from barcast.operations.one_scheduler import one_scheduler
+from barcast.operations.one_scheduler import database_error, one_scheduler
 
 QUEUE = "queue"  # the action that asks for trainings; any other is a pipeline's name
 _SLOT = "schedules"
@@ -205,15 +205,23 @@ class Schedules:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """The database through a scheduler that runs nothing."""
-        from apscheduler.schedulers.background import BackgroundScheduler
+        """The database through a scheduler that runs nothing.
 
-        scheduler = self._scheduler(BackgroundScheduler)
-        scheduler.start(paused=True)
+        Raises:
+            SchedulerError: it cannot be used.
+        """
+        from apscheduler.schedulers.background import BackgroundScheduler
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
-            yield scheduler
-        finally:
-            scheduler.shutdown(wait=True)
+            scheduler = self._scheduler(BackgroundScheduler)
+            scheduler.start(paused=True)
+            try:
+                yield scheduler
+            finally:
+                scheduler.shutdown(wait=True)
+        except SQLAlchemyError as error:
+            raise database_error(self.url, error) from error
 
     def _last(self) -> dict[str, dict[str, Any]]:
         path = _journal(self.config)
