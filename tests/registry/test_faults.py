@@ -139,6 +139,22 @@ def test_disk_full_while_placing_leaves_the_champion(
     assert approved.verify() == []
 
 
+def test_a_models_folder_that_cannot_be_written_leaves_the_champion_and_says_who_may(
+    approved: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Any, target: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refused)
+        with pytest.raises(RegistryError, match=r"Read-only file system; nothing changed") as raised:
+            approved.promote("AAPL")
+    assert "promotion pipeline" in raised.value.hint
+    assert served(approved) == 1
+    assert approved.promote("AAPL") == 2
+    assert approved.verify() == []
+
+
 def test_version_made_in_mlflow_by_hand_is_not_registered(
     registry: Registry, promoted: Make, tmp_path: Path
 ) -> None:

@@ -26,7 +26,8 @@ def place(core: Changing, model: Model, number: int) -> None:
     """Have the verified version directory of `number` stand; fetch its files from MLflow where needed.
 
     Raises:
-        RegistryError: the stored files are not those that were registered, or MLflow is away.
+        RegistryError: the stored files are not those that were registered, MLflow is away, or nothing can be written
+            here.
     """
     version = core.version(model, number)
     try:
@@ -40,6 +41,12 @@ def place(core: Changing, model: Model, number: int) -> None:
     try:
         source = core.tracking.fetch(model.name, number, "model", download)
         core.live.place(source, model.name, number, version.digest)
+    except OSError as error:
+        raise RegistryError(
+            f"{core.live.folder} cannot be written: {error.strerror}; nothing changed.",
+            hint="Check the disk. On a cluster only the promotion pipeline may write there: "
+            "`barcast models approve --host URL`, or a console with --pipelines URL.",
+        ) from error
     finally:
         shutil.rmtree(download, ignore_errors=True)
 
