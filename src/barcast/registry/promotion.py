@@ -43,9 +43,9 @@ def place(core: Changing, model: Model, number: int) -> None:
         core.live.place(source, model.name, number, version.digest)
     except OSError as error:
         raise RegistryError(
-            f"{core.live.folder} cannot be written: {error.strerror}; nothing changed.",
-            hint="Check the disk. On a cluster only the promotion pipeline may write there: "
-            "`barcast models approve --host URL`, or a console with --pipelines URL.",
+            f"{core.live.folder} cannot be written: {error.strerror}; what was live is live still.",
+            hint="Check the disk. On a cluster only the promotion pipeline may write there; it puts live what was "
+            "approved: `barcast submit promotion --host URL`.",
         ) from error
     finally:
         shutil.rmtree(download, ignore_errors=True)
