@@ -147,7 +147,9 @@ def test_a_models_folder_that_cannot_be_written_leaves_the_champion_and_says_who
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", refused)
-        with pytest.raises(RegistryError, match=r"Read-only file system; what was live is live still") as raised:
+        with pytest.raises(
+            RegistryError, match=r"Read-only file system; what was live is live still"
+        ) as raised:
             approved.promote("AAPL")
     assert "promotion pipeline" in raised.value.hint
     assert served(approved) == 1
