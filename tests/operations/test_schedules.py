@@ -118,6 +118,8 @@ def test_schedules_are_made_listed_paused_resumed_and_deleted(config: Config) ->
     call("create", "nightly", "training", "--cron", "30 2 * * *")
     row = json.loads(call("create", "often", "queue", "--every", "6h", "--no-catch-up", "--json"))[0]
     assert (row["state"], row["catch_up"]) == ("active", False)
+    call("create", "learning", "learn", "--every", "1h")
+    call("delete", "learning")
     call("pause", "nightly")
     states = {r["name"]: r["state"] for r in json.loads(call("list", "--json"))}
     assert states == {"nightly": "paused", "often": "active"}

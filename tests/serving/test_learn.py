@@ -78,6 +78,8 @@ def test_learn_with_logged_answers_updates_the_shadow_once(world: World, tmp_pat
 
 
 def test_offer_with_unseen_outcomes_takes_the_shadow_to_the_gate_and_no_further(tmp_path: Path) -> None:
+    from barcast.bars.ingest import open_store
+    from barcast.operations.schedules import fire
     from barcast.registry import Registry
     from barcast.steps.offer import offer
 
@@ -100,7 +102,7 @@ def test_offer_with_unseen_outcomes_takes_the_shadow_to_the_gate_and_no_further(
     registry.set_challenger("universal", version)
     registry.approve("universal", by="ana", reason="first")
     registry.promote("universal")
-    log = PredictionLog(tmp_path / "p.db")
+    log = PredictionLog(workspace.logs / "predictions.db")
 
     def answered(first: int, last: int) -> str:
         log.append([_answer(s, at) for at in times[first:last] for s in ("AAA", "BBB")])
@@ -123,3 +125,8 @@ def test_offer_with_unseen_outcomes_takes_the_shadow_to_the_gate_and_no_further(
     assert registry.show("universal")["version"] == version
     loaded = next(c for c in verdict.checks if c.name == "infrastructure")
     assert loaded.passed, loaded.detail
+    open_store(config, workspace).append(bars)
+    fire("learning", "learn", config.model_dump_json())
+    entry = json.loads((workspace.state / "schedule_runs.jsonl").read_text())
+    assert entry["state"] == "done"
+    assert "240 outcomes; waiting (0 new outcomes" in entry["detail"]

@@ -79,16 +79,9 @@ def join(config: ConfigOption = None) -> None:
 @app.command()
 def learn(config: ConfigOption = None) -> None:
     """Let the shadow of the universal model learn from outcomes; the champion is not touched."""
-    from barcast.bars.ingest import open_store
-    from barcast.serving import learn as learning
+    from barcast.serving.learn import look
 
-    settings = current(config)
-    workspace = settings.open_workspace()
-    done = learning.learn(workspace, settings, open_log(settings), open_store(settings, workspace).read())
-    print(f"{done.parent}: {done.outcomes} outcomes; {done.update.done} ({done.update.reason}).")
-    print(f"Retraining {'is asked for' if done.retrain.ask else 'is not asked for'}: {done.retrain.reason}.")
-    if done.update.judged is not None:
-        print("The shadow has answered outcomes unseen: `barcast feedback offer` takes it to the gate.")
+    print(look(current(config).model_dump_json()))
 
 
 @app.command()

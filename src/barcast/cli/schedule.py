@@ -26,7 +26,10 @@ Token = Annotated[
 def create(
     name: Name,
     action: Annotated[
-        str, typer.Argument(help="A pipeline, or `queue`: ask for trainings by automatic priority.")
+        str,
+        typer.Argument(
+            help="A pipeline, `queue` (ask for trainings by automatic priority) or `learn` (as `feedback learn`)."
+        ),
     ] = "training",
     cron: Annotated[str | None, typer.Option(help="Cron line in UTC, e.g. '30 6 * * 1-5'.")] = None,
     every: Annotated[str | None, typer.Option(help="Interval, e.g. 30m, 6h, 1d.")] = None,
@@ -57,10 +60,10 @@ def create(
     if host:
         from barcast.operations.cron import for_cluster
 
-        if action == schedules.QUEUE or at is not None:
+        if action in (schedules.QUEUE, schedules.LEARN) or at is not None:
             raise ConfigError(
                 "On the cluster a schedule runs a pipeline, by --cron or --every.",
-                hint="Leave --host out for `queue` and --at.",
+                hint="Leave --host out for `queue`, `learn` and --at.",
             )
         schedules.make_trigger(**times)
         row = kubeflow_cluster.create_recurring(

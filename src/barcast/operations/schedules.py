@@ -1,8 +1,8 @@
 """Schedules on this machine: kept in a database, run by one scheduler of a workspace, changed by commands.
 
-A schedule runs a pipeline or fills the training queue. Runs missed while nothing ran are caught up as one (or
-skipped), and a run never begins while the same schedule's last one goes on. A running scheduler notices changes
-within `refresh_seconds`, since commands write to the same database.
+A schedule runs a pipeline, fills the training queue, or lets the shadow learn from outcomes. Runs missed while nothing
+ran are caught up as one (or skipped), and a run never begins while the same schedule's last one goes on. A running
+scheduler notices changes within `refresh_seconds`, since commands write to the same database.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
 from barcast.operations import cron as cron_lines
 from barcast.operations.one_scheduler import database_error, one_scheduler
 
-QUEUE = "queue"  # the action that asks for trainings; any other is a pipeline's name
+# Actions that are no pipeline: ask for trainings; let the shadow of the live model look at new outcomes.
+QUEUE, LEARN = "queue", "learn"
 _SLOT = "schedules"
 _going_on: dict[str, Config] = {}  # runs that this process started, by their id
 
@@ -237,11 +240,11 @@ def check_action(action: str) -> None:
     """Whether a schedule can do this.
 
     Raises:
-        ConfigError: `action` is neither "queue" nor a pipeline.
+        ConfigError: `action` is neither "queue", "learn" nor a pipeline.
     """
     from barcast.adapters.kubeflow import compiled
 
-    if action != QUEUE:
+    if action not in (QUEUE, LEARN):
         compiled(action)
 
 
@@ -294,11 +297,12 @@ def fire(name: str, action: str, config: str, arguments: Mapping[str, Any] | Non
     started = clock.now()
     log.info("schedule fires")
     try:
-        detail = (
-            _ask_for_trainings(settings, name)
-            if action == QUEUE
-            else _run_pipeline(settings, action, arguments or {})
-        )
+        if action == QUEUE:
+            detail = _ask_for_trainings(settings, name)
+        elif action == LEARN:
+            detail = _learn(settings)
+        else:
+            detail = _run_pipeline(settings, action, arguments or {})
         state = "done"
     except RefusedError as error:  # a run of the workspace goes on: no overlap
         state, detail = "skipped", str(error)
@@ -326,6 +330,14 @@ def _ask_for_trainings(settings: Config, name: str) -> str:
     queue = TrainingQueue(settings.open_workspace(), settings.operations.queue)
     queue.request_batch(facts, facts=facts, reason=f"schedule {name}")
     return f"{len(facts)} trainings asked for"
+
+
+def _learn(settings: Config) -> str:
+    """In a process of its own: TensorFlow must not stay in the scheduler's memory."""
+    from barcast.serving.learn import look
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(look, settings.model_dump_json()).result()
 
 
 def _run_pipeline(settings: Config, pipeline: str, arguments: Mapping[str, Any]) -> str:

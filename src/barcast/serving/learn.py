@@ -81,6 +81,29 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     return Learnt(f"{model}/{version}", len(outcomes), update, verdict)
 
 
+def look(config: str) -> str:
+    """`learn` for a whole workspace, from its configuration as JSON: what was done, in words."""
+    from barcast.bars.ingest import open_store
+
+    settings = Config.model_validate_json(config)
+    workspace = settings.open_workspace()
+    log = PredictionLog(workspace.logs / "predictions.db")
+    try:
+        done = learn(workspace, settings, log, open_store(settings, workspace).read())
+    finally:
+        log.close()
+    asked = "is asked for" if done.retrain.ask else "is not asked for"
+    lines = [
+        f"{done.parent}: {done.outcomes} outcomes; {done.update.done} ({done.update.reason}).",
+        f"Retraining {asked}: {done.retrain.reason}.",
+    ]
+    if done.update.judged is not None:
+        lines.append(
+            "The shadow has answered outcomes unseen: `barcast feedback offer` takes it to the gate."
+        )
+    return "\n".join(lines)
+
+
 def folder_of(workspace: Workspace) -> Path:
     """Where the shadow, its state and what it was judged by are kept."""
     return workspace.state / "shadow"
