@@ -140,6 +140,7 @@ def test_answer_fields_with_known_outputs_are_these(world: World) -> None:
     assert answer.stress is not None
     assert 0 <= answer.stress <= 1
     assert answer.risk_level in (1, 2, 3, 4, 5)
+    assert answer.opportunity == pytest.approx((0.01 - 0.001) / 0.02 * (2 * 6 / 7 - 1), rel=1e-4)
     assert answer.decision is not None
     assert answer.decision.action == "BUY"
     assert answer.decision.confidence_band == "high"

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def predict(
     symbols: Annotated[list[str] | None, typer.Argument(help="Symbols to predict.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All symbols of the workspace.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All symbols of the workspace, the most promising first.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
     bars: Annotated[
         Path | None,
@@ -48,6 +50,8 @@ def predict(
         else:
             given = _read(bars, symbols, settings)
             answers = predictor.predict_given(given, explain=explain, account=account)
+    if everything:
+        answers.sort(key=lambda answer: -(answer.opportunity or 0.0))
     if json:
         print_json([answer.model_dump(mode="json") for answer in answers])
     else:

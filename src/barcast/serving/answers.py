@@ -13,6 +13,7 @@ from barcast import clock
 from barcast.config import Config
 from barcast.decisions import sanity
 from barcast.decisions.confidence import side_confidence
+from barcast.decisions.ranking import opportunity
 from barcast.decisions.types import Advice, Market, Signal
 from barcast.serving.caches import Window
 from barcast.serving.chain import VOTES, RawAnswer
@@ -121,6 +122,7 @@ def build(situation: Situation, signal: Signal, advice: Advice, market: Market, 
         volatility_regime=_label(out, "volatility_regime", VOLATILITY_REGIMES),  # type: ignore[arg-type]
         trend_strength=_scalar(out, "trend_strength", None),
         stress=situation.context.stress if situation.context else None,
+        opportunity=opportunity(signal, config.decisions),
         decision=decision_of(advice),
         model=raw.link.model,
         model_version=raw.link.version,

@@ -157,6 +157,11 @@ class Prediction(_Answer):
     stress: float | None = Field(
         default=None, description="0 calm .. 1 the worst in the symbol's stored past."
     )
+    opportunity: float | None = Field(
+        default=None,
+        description="What symbols are ranked by, 0 or more: expected gain after costs by volatility, times how sure "
+        "the side is.",
+    )
     decision: Decision | None = None
     model: str | None = Field(default=None, description="Served name of the model that answered.")
     model_version: int | None = Field(
