@@ -64,14 +64,21 @@ class Real:
     server: Any
     predictor: Predictor
     models: dict[str, dict[str, int]]
+    """Labels as the file says; `served`: those that the server took over."""
+    served: dict[str, dict[str, int]]
 
     def live(self, name: str, **labels: int) -> None:
-        """Move labels as a promotion does, and wait until the server has loaded what it can."""
-        self.models[name] = labels
+        """Move labels as a promotion does: first list the versions, and let the server load what it can."""
+        versions = {*self.served[name].values(), *labels.values()}
+        write_config(self.workspace, self.served, {name: versions})
+        wait(lambda: all(self.states(name).get(v) in ("AVAILABLE", "END") for v in versions))
+        self.models = {**self.models, name: labels}
         write_config(self.workspace, self.models)
-        decided = ("AVAILABLE", "END")
-        for version in labels.values():
-            wait(lambda v=version: self.predictor.client.versions(name).get(v) in decided)  # type: ignore[misc]
+        if all(self.states(name).get(v) == "AVAILABLE" for v in labels.values()):
+            self.served = {**self.served, name: labels}  # else the server refuses labels of what it has not
+
+    def states(self, name: str) -> dict[int, str]:
+        return self.predictor.client.versions(name)
 
     def version(self, name: str, number: int, p: tuple[float, float, float]) -> Path:
         folder = self.workspace.models / name / str(number)
@@ -92,10 +99,13 @@ def wait(done: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def write_config(workspace: Workspace, models: dict[str, dict[str, int]]) -> None:
+def write_config(
+    workspace: Workspace, models: dict[str, dict[str, int]], more: dict[str, set[int]] | None = None
+) -> None:
     text = "model_config_list {\n"
     for name, labels in models.items():
-        versions = "".join(f" versions: {v}" for v in sorted(set(labels.values())))
+        wanted = {*labels.values(), *(more or {}).get(name, ())}
+        versions = "".join(f" versions: {v}" for v in sorted(wanted))
         marks = "".join(f' version_labels {{ key: "{k}" value: {v} }}' for k, v in labels.items())
         text += (
             f'config {{ name: "{name}" base_path: "{workspace.models / name}" model_platform: "tensorflow" '
@@ -131,7 +141,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
     store.apply()
     store.push(newest.tail(1), newest.select(names).to_numpy().astype(np.float32)[None])
     models = {"w.AAA": {"stable": 1}, "w.universal": {"stable": 1}, "w._linear": {"stable": 1}}
-    made = Real(workspace, config, names, None, None, models)  # type: ignore[arg-type]
+    made = Real(workspace, config, names, None, None, models, models)  # type: ignore[arg-type]
     made.version("w.AAA", 1, (0.1, 0.2, 0.7))
     made.version("w.universal", 1, (0.2, 0.2, 0.6))
     linear = made.version("w._linear", 1, (0.2, 0.3, 0.5))
