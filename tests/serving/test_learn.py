@@ -14,8 +14,9 @@ from serving_world import World, make_bars
 from barcast.config import Config
 from barcast.errors import RefusedError
 from barcast.features import feature_names
-from barcast.serving.learn import learn
-from barcast.serving.prediction_log import PredictionLog
+from barcast.serving.feedback import record
+from barcast.serving.learn import _answers, learn
+from barcast.serving.prediction_log import PredictionLog, TradeReport
 from barcast.serving.types import Confidence, Prediction, probabilities_of
 
 pytestmark = pytest.mark.slow  # computes real features and runs a real network
@@ -67,7 +68,21 @@ def test_learn_with_logged_answers_updates_the_shadow_once(world: World, tmp_pat
     made(bars).save(world.workspace.models / "w.universal" / "1" / "assets.extra")
     log = PredictionLog(tmp_path / "p.db")
     log.append([_answer(s, at) for at in times[330:400] for s in ("AAA", "BBB")])
+    traded = log.predictions()["prediction_id"][0]
+    trade = {
+        "trade_id": "t-1", "symbol": "AAA", "action": "BUY", "entry_price": 100.0, "exit_price": 103.0, "size": 0.1,
+        "opened_at": times[331], "closed_at": times[334], "prediction_id": traded,
+    }  # fmt: skip
+    record(log, TradeReport(**trade), config.decisions)
+    assert log.trades(unlearned=True).height == 1
     first = learn(world.workspace, config, log, bars)
+    assert log.trades(unlearned=True).height == 0
+    rows = _answers(log, "w.universal", 1, config.decisions)
+    reward = dict(rows.select("prediction_id", "reward").iter_rows())
+    assert reward.pop(traded) == log.trades()["reward"][0] > 0
+    up = {i for i, r in rows.select("prediction_id", "forward_log_return").iter_rows() if r > 0.001}  # 10 bps
+    assert {i for i, points in reward.items() if points == -0.1} == up - {traded}
+    assert set(reward.values()) == {0.0, -0.1}
     assert first.outcomes == 140
     assert first.update.done == "updated"
     assert not first.retrain.ask  # nothing was advised, so there is nothing to judge

@@ -16,7 +16,10 @@ import polars as pl
 from barcast import clock, names
 from barcast.bars import Calendar, adjusted
 from barcast.config import Config
+from barcast.config.decisions import DecisionsConfig
+from barcast.decisions.confidence import side_of
 from barcast.decisions.learning import Retrain, retrain
+from barcast.decisions.rewards import missed
 from barcast.errors import ServingError
 from barcast.serving.live import LiveReader
 from barcast.serving.online import Samples, Shadow, Update, weights_of
@@ -69,12 +72,14 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
         learning,
         seed=config.seed,
     )
-    rows = _answers(log, model, version)
+    rows = _answers(log, model, version, config.decisions)
     table = _table(bars, config, shadow)
     outcomes, replay, keys = _samples(table, rows, shadow)
     first = shadow.state.trades_seen
     update = shadow.learn(outcomes, replay)
     _keep_judged(shadow, update, keys[first:], outcomes.labels[first:])
+    if update.done == "updated":
+        log.mark_learned(rows["trade_id"].drop_nulls().to_list())
     verdict = retrain(_acted(rows), clock.now(), shadow.state, learning)
     if verdict.ask:
         shadow.remember(retrain_asked_at=clock.now(), retrain_accuracy=verdict.accuracy)
@@ -129,14 +134,25 @@ def _keep_judged(shadow: Shadow, update: Update, keys: pl.DataFrame, labels: np.
         temporary.replace(file)
 
 
-def _answers(log: PredictionLog, model: str, version: int) -> pl.DataFrame:
-    """Answers of this version with their outcome, oldest first, with the reward of the trade that followed."""
+def _answers(log: PredictionLog, model: str, version: int, decisions: DecisionsConfig) -> pl.DataFrame:
+    """Answers of this version with their outcome, oldest first, with the reward of the trade that followed.
+
+    Where none followed, with the reward of not trading: a light penalty if the side would have paid.
+    """
     known = with_times(log.predictions(with_outcome=True)).filter(
         (pl.col("model") == model) & (pl.col("version") == version)
     )
     trades = log.trades().filter(pl.col("prediction_id").is_not_null())
-    points = trades.group_by("prediction_id").agg(pl.col("reward").last())
-    return known.join(points, on="prediction_id", how="left").sort("outcome_timestamp", "symbol")
+    points = trades.group_by("prediction_id").agg(pl.col("reward", "trade_id").last())
+    rows = known.join(points, on="prediction_id", how="left").sort("outcome_timestamp", "symbol")
+    untraded = [
+        missed(side_of(sell, buy), forward, decisions).total
+        for sell, buy, forward in rows.select("p_sell", "p_buy", "forward_log_return").iter_rows()
+    ]
+    traded = pl.col("trade_id").is_not_null()
+    return rows.with_columns(
+        reward=pl.when(traded).then("reward").otherwise(pl.Series(untraded, dtype=pl.Float64))
+    )
 
 
 def _acted(rows: pl.DataFrame) -> np.ndarray:
