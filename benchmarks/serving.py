@@ -54,28 +54,36 @@ def window(features: int, rows: int = 1) -> dict[str, np.ndarray]:
     }
 
 
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    spent = psutil.Process(pid).cpu_times()
+    return float(spent.user + spent.system)
+
+
 def percentile(seconds: list[float], q: float) -> float:
     return float(np.percentile(seconds, q) * 1e3)
 
 
-def in_process(path: Path, features: int, seconds: float) -> tuple[float, float]:
-    """(p50 of one sample in ms, most samples/s in batches), measured in a process that does nothing else."""
+def in_process(path: Path, features: int, seconds: float) -> tuple[float, float, float]:
+    """(p50 of one sample in ms, most samples/s in batches, processor time a sample of a batch in µs), measured in a
+    process that does nothing else."""
     code = (
         "import json, sys, time; sys.path.insert(0, sys.argv[3]); import numpy as np; from pathlib import Path\n"
         "from serving import LOOP_SIZES, percentile, window\n"
         "from barcast.serving.model_server.servable import Servable\n"
         "s = Servable('m', 1, Path(sys.argv[1]), batch_sizes=LOOP_SIZES); f = int(sys.argv[2])\n"
         "outputs = sorted(s.signatures['serving_default'].outputs)\n"
-        "one, times, rates = window(f), [], []\n"
+        "one, times, rates, costs = window(f), [], [], []\n"
         "until = time.perf_counter() + float(sys.argv[4])\n"
         "while time.perf_counter() < until:\n"
         "    t = time.perf_counter(); s.run('serving_default', one, outputs); times.append(time.perf_counter() - t)\n"
         "for size in LOOP_SIZES[1:]:\n"
-        "    many, count, began = window(f, size), 0, time.perf_counter()\n"
+        "    many, count, began, spent = window(f, size), 0, time.perf_counter(), time.process_time()\n"
         "    while time.perf_counter() < began + float(sys.argv[4]):\n"
         "        s.run('serving_default', many, outputs); count += size\n"
         "    rates.append(count / (time.perf_counter() - began))\n"
-        "print(json.dumps([percentile(times, 50), max(rates)]))\n"
+        "    costs.append((time.process_time() - spent) / count * 1e6)\n"
+        "print(json.dumps([percentile(times, 50), max(rates), min(costs)]))\n"
     )
     here = str(Path(__file__).parent)
     done = subprocess.run(
@@ -84,8 +92,8 @@ def in_process(path: Path, features: int, seconds: float) -> tuple[float, float]
         text=True,
         check=True,
     )
-    one_ms, rate = json.loads(done.stdout.strip().splitlines()[-1])
-    return one_ms, rate
+    one_ms, rate, cost = json.loads(done.stdout.strip().splitlines()[-1])
+    return one_ms, rate, cost
 
 
 Call = Callable[[], Awaitable[None]]
@@ -211,7 +219,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "c1" / "1"
         export_network(path, preset=options.preset, features=features)
-        one_ms, batched = in_process(path, features, seconds)
+        one_ms, batched, model_us = in_process(path, features, seconds)
         parameters = Path(folder) / "batching.config"
         sizes = "\n".join(f"allowed_batch_sizes: {size}" for size in BATCH_SIZES)
         parameters.write_text(
@@ -225,7 +233,13 @@ def main() -> None:
             timeout_seconds=900,
         ) as server:
             single, _ = grpc_load(server.endpoint, features, 1, seconds)
+            pids = (server.process.pid, os.getpid())
+            before, began = [processor_seconds(pid) for pid in pids], time.perf_counter()
             many, rate = grpc_load(server.endpoint, features, CLIENTS, seconds)
+            asked = rate * (time.perf_counter() - began)
+            server_us, clients_us = (
+                (processor_seconds(pid) - b) / asked * 1e6 for pid, b in zip(pids, before, strict=True)
+            )
         peer_single = peer_many = peer_rate = None
         if not options.no_peer:
             with peer(path) as port:
@@ -249,6 +263,9 @@ def main() -> None:
             both(f"{CLIENTS} clients p99", many, peer_many, 99),
             row(f"{CLIENTS} clients rate", rate, peer_rate, "samples/s"),
             row("share of the in-process rate (target 0.8)", rate / batched, None, "x"),
+            row("processor time a sample, the model alone", model_us, None, "µs", higher_is_better=False),
+            row(f"processor time a request, server at {CLIENTS} clients", server_us, None, "µs"),
+            row("processor time a request, the clients", clients_us, None, "µs"),
         ],
     )
 

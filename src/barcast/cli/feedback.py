@@ -131,7 +131,14 @@ def _trades(file: Path) -> list[Any]:
         else:
             loaded = [jsonlib.loads(stripped)]
         return TypeAdapter(list[TradeReport]).validate_python(loaded)
-    except (ValueError, ValidationError) as error:
+    except ValidationError as error:
+        first = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:5]]
         raise DataError(
-            f"{file} holds no trades: {error}", hint="See the guide on predictions for the form."
+            f"{file} holds trades that cannot be read: {'; '.join(first)}"
+            f"{' …' if error.error_count() > 5 else ''}.",
+            hint="The number is the trade's place, from 0. See the guide on predictions for the form.",
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{file} is not JSON: {error}.", hint="One trade, a list, or one per line."
         ) from error

@@ -3,6 +3,8 @@ ordered."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,7 @@ from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 
 if TYPE_CHECKING:
     from barcast.decisions.paper import PaperAccount
+    from barcast.decisions.types import Advice
     from barcast.workspace import Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Keep a simulated account.")
@@ -52,13 +55,27 @@ def run(
     def stopped(now: PaperAccount) -> str:
         return state.save_account(workspace, now.view(), settings).emergency_reason
 
+    asked: Counter[str] = Counter()
+
+    def seen(_: datetime, advice: Mapping[str, Advice]) -> None:
+        for one in advice.values():
+            asked["advice"] += 1
+            asked["acted"] += one.side != 0
+            asked.update(refusal.rule for refusal in one.refusals)
+
     # the stop's trigger is looked at on every bar, but only the last state is written
     replay.run(
-        account, bars, signals, settings, since=start, emergency_reason=_once(stopped, settings, workspace)
+        account,
+        bars,
+        signals,
+        settings,
+        since=start,
+        emergency_reason=_once(stopped, settings, workspace),
+        seen=seen,
     )
     state.save_account(workspace, account.view(), settings)
     state.write_text(path_of(workspace), account.model_dump_json())
-    _show(account, settings, json)
+    _show(account, settings, json, dict(asked))
 
 
 @app.command()
@@ -83,6 +100,8 @@ def attribution(
         return
     for name, value in sorted(parts.items(), key=lambda item: -item[1]):
         print(f"{name:32} {value:+.4%}")
+    if not parts:
+        print("No trade has changed the account yet.")
 
 
 @app.command()
@@ -130,6 +149,9 @@ def stress(json: JsonOption = False, config: ConfigOption = None) -> None:
         print_json(
             {"passed": report.passed, "limit": report.limit, "scenarios": [vars(s) for s in report.scenarios]}
         )
+        return
+    if not report.scenarios or all(scenario.change == 0 for scenario in report.scenarios):
+        print("The account holds nothing, so no scenario changes it.")
         return
     for scenario in report.scenarios:
         print(f"{scenario.change:+8.2%}  {scenario.name}")
@@ -205,7 +227,7 @@ def _once(save: Any, settings: Any, workspace: Workspace) -> Any:
     return reason
 
 
-def _show(account: PaperAccount, settings: Any, json: bool) -> None:
+def _show(account: PaperAccount, settings: Any, json: bool, asked: dict[str, int] | None = None) -> None:
     from barcast.decisions.paper import attribution_by
 
     summary = {
@@ -220,13 +242,17 @@ def _show(account: PaperAccount, settings: Any, json: bool) -> None:
         "attribution": {k: attribution_by(account, k) for k in ("symbol", "regime", "band", "model_version")},
     }
     if json:
-        print_json(summary)
+        print_json({**summary, "asked": asked} if asked is not None else summary)
         return
     print(
         f"Equity {summary['equity']:,.2f} of {account.capital:,.2f} ({summary['net_return']:+.2%} after "
         f"costs), "
         f"drawdown {summary['drawdown']:.1%}, {summary['trades']} finished trades, last bar {account.last}."
     )
+    if asked:
+        rules = {rule: n for rule, n in asked.items() if rule not in ("advice", "acted")}
+        most = ", ".join(f"{rule} {n}" for rule, n in sorted(rules.items(), key=lambda item: -item[1])[:5])
+        print(f"Asked {asked['advice']} times, {asked['acted']} to trade; refused by: {most or 'no rule'}.")
     for position in account.view().positions:
         print(f"  {position.symbol:12} {position.quantity:+.6g} at {position.price:,.6g}")
     for name, value in sorted(attribution_by(account, "symbol").items()):

@@ -31,7 +31,7 @@ class Window:
     Attributes:
         event_timestamp: close of its newest bar.
         values: (T, F) float32, oldest bar first, raw features.
-        digest: BLAKE2b of the bytes and the shape.
+        digest: first half of the SHA-256 of the bytes and the shape.
     """
 
     symbol: str
@@ -43,9 +43,9 @@ class Window:
     def of(cls, symbol: str, event_timestamp: datetime, values: NDArray[np.floating]) -> Window:
         """With its digest."""
         array = np.ascontiguousarray(values, dtype="<f4")
-        h = hashlib.blake2b(array.tobytes(), digest_size=16)
+        h = hashlib.sha256(array)  # in hardware: half the time of BLAKE2b, which counts for 50 symbols
         h.update(str(array.shape).encode())
-        return cls(symbol, event_timestamp, array, h.hexdigest())
+        return cls(symbol, event_timestamp, array, h.hexdigest()[:32])
 
 
 class Lru(Generic[V]):

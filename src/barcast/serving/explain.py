@@ -145,10 +145,8 @@ def rationale(
     if attention:
         newest = sum(attention[-10:])
         peak = len(attention) - 1 - int(np.argmax(attention))
-        parts.append(
-            f"The newest 10 of {len(attention)} bars hold {newest:.0%} of the attention; "
-            f"the most watched one lies {peak} bars back."
-        )
+        watched = f"the most watched one lies {peak} bars back" if peak else "the newest is watched most"
+        parts.append(f"The newest 10 of {len(attention)} bars hold {newest:.0%} of the attention; {watched}.")
     if similar:
         rises = sum(s.forward_log_return > 0 for s in similar)
         mean = sum(s.forward_log_return for s in similar) / len(similar)

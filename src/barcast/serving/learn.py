@@ -54,14 +54,15 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     Raises:
         ServingError: no universal model is live.
     """
-    from barcast.training import TrainedModel
-
     model = names.model_name(config.workspace, None)
     version = LiveReader(workspace.models, config.workspace).read().stable(model)
     if version is None:
         raise ServingError(
-            "No universal model is live; there is nothing to learn for.", hint="Run `barcast run`."
+            "No universal network is live, and only its copy learns.",
+            hint="See `barcast models list`: the gate may have kept it out.",
         )
+    from barcast.training import TrainedModel  # imports TensorFlow
+
     log.join_outcomes(bars, config.horizon_bars)
     folder = workspace.models / model / str(version)
     learning = config.decisions.learning

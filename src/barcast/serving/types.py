@@ -177,7 +177,7 @@ class Prediction(_Answer):
     )
     answered_at: datetime = Field(description="When the answer was made.")
     input_hash: str | None = Field(
-        default=None, description="BLAKE2b of the window's bytes, 16 bytes in hex."
+        default=None, description="SHA-256 of the window's bytes and shape, its first 16 bytes in hex."
     )
     prediction_id: str | None = Field(default=None, description="Name of this answer in the prediction log.")
     explanation: Explanation | None = None
