@@ -26,13 +26,14 @@ def serve(
     config: ConfigOption = None,
 ) -> None:
     """Answer over HTTP until stopped."""
+    import contextlib
     import gc
     import socket
 
     import uvicorn
 
     from barcast import tracing
-    from barcast.errors import ServingError
+    from barcast.errors import BarcastError, ServingError
     from barcast.serving.gateway import create_app
     from barcast.serving.prediction_log import PredictionLog
     from barcast.serving.predictor import Predictor
@@ -54,6 +55,8 @@ def serve(
     log = PredictionLog(workspace.logs / "predictions.db")
     predictor = Predictor(workspace, settings, endpoint, log=log)
     application = create_app(predictor, log)
+    with contextlib.suppress(BarcastError):  # opens Feast now, else the first caller would wait for it
+        predictor.windows.read(predictor.symbols()[:1])
     gc.collect()
     gc.freeze()  # Feast's heap is large: a full collection would hold an answer up by 100 ms
     print(f"Gateway at http://{bound.getsockname()[0]}:{bound.getsockname()[1]}", flush=True)

@@ -85,7 +85,7 @@ def allocate(
         share = np.minimum(share, config.max_position_share)
         if share.sum() > config.max_capital_share:
             share *= config.max_capital_share / share.sum()
-        weights[active] = share * side[active]
+        weights[active] = np.where(share < config.min_size_share, 0.0, share) * side[active]
     volatility = 0.0
     if len(complete) > 1:
         covariance = np.atleast_2d(np.cov(complete, rowvar=False)) * horizon_bars

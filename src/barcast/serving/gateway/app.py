@@ -45,6 +45,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     429: {"description": "Too many requests; see Retry-After."},
     503: {"description": "The model table, a store or the log cannot be read."},
 }
+_BREAKER = {"closed": "in use", "open": "left alone", "half-open": "tried again"}
 _WRITE: dict[int | str, dict[str, Any]] = {403: {"description": "This key may only read."}}
 
 
@@ -103,7 +104,7 @@ class Health(_Body):
 
     status: str
     live_models: int
-    model_server: str
+    model_server: str = Field(description="in use, left alone (after failures), or tried again.")
     symbols: int
     newest_bar: str | None
 
@@ -264,7 +265,7 @@ def create_app(predictor: Predictor, log: PredictionLog, *, keys_file: Path | No
         health = Health(
             status=problem or ("ok" if symbols else "no bars"),
             live_models=live,
-            model_server=predictor.client.breaker.state,
+            model_server=_BREAKER[predictor.client.breaker.state],
             symbols=len(symbols),
             newest_bar=newest.isoformat() if newest else None,
         )
