@@ -213,7 +213,8 @@ def test_prediction_on_real_parts_with_online_store_gone_leans_on_rules(real: Re
     assert real.ask().fallback is None
     for file in real.workspace.feast.rglob("*online*"):
         file.unlink()
-    answer = real.ask()
+    with Predictor(real.workspace, real.config, real.server.endpoint) as restarted:
+        answer = restarted.predict(["AAA"])[0]
     assert answer.fallback is not None
     assert answer.fallback.link == "rules"
     assert answer.fallback.reasons[0].startswith("online store")
