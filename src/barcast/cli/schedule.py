@@ -51,10 +51,10 @@ def create(
         "cron": cron, "every": _interval(every), "at": _moment(at, "--at"), "until": _moment(until, "--until")
     }  # fmt: skip
     schedules.check_action(action)
-    if action != schedules.QUEUE:
+    if action not in (schedules.QUEUE, schedules.LEARN):
         arguments = kubeflow.read_arguments(action, settings_of_run or [])
     elif settings_of_run:
-        raise ConfigError("`queue` takes no parameters.", hint="Leave --set out.")
+        raise ConfigError(f"`{action}` takes no parameters.", hint="Leave --set out.")
     else:
         arguments = {}
     if host:
