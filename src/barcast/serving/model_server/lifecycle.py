@@ -57,8 +57,8 @@ class Manager:
         self._models: dict[str, ModelConfig] = {}
         self._live: dict[str, dict[int, Version]] = {}
         self._ended: dict[str, dict[int, Version]] = {}
-        self._pool = ThreadPoolExecutor(num_load_threads, "load", memory.step_back)
-        self._unload_pool = ThreadPoolExecutor(1, "unload", memory.step_back)
+        self._pool = ThreadPoolExecutor(num_load_threads, thread_name_prefix="load")
+        self._unload_pool = ThreadPoolExecutor(1, thread_name_prefix="unload")
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="poll-versions", daemon=True)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 import sys
-import threading
 
 # A request waits at most this long for the interpreter's lock while a model loads (Python's default is 5 ms).
 _SWITCH_SECONDS = 0.0005
@@ -23,13 +21,6 @@ def prepare() -> None:
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
-
-
-def step_back() -> None:
-    """Let this thread, and those it starts, have only what requests leave of the processors."""
-    n = int(os.environ.get("X_NICE", "0"))
-    with contextlib.suppress(OSError, AttributeError):  # only Linux has threads with a priority of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), n)
 
 
 def release() -> None:
