@@ -128,7 +128,7 @@ def test_containers_have_requests_limits_and_pinned_images(manifests: tuple[Mani
 def test_servers_have_probes(manifests: tuple[Manifest, ...]) -> None:
     for name, pod in pods(manifests).items():
         for container in pod["containers"]:
-            if "ports" in container:
+            if "ports" in container and not name.startswith("Job/"):
                 assert {"readinessProbe", "livenessProbe"} <= set(container), name
 
 
@@ -247,6 +247,34 @@ def test_network_is_closed_but_for_this_table(overlay: str) -> None:
     assert is_open == (CONNECTIONS | PRODUCTION if overlay == "production" else CONNECTIONS)
 
 
+def test_training_workers_find_one_another() -> None:
+    import json
+
+    from barcast.training import multi_worker
+
+    manifests = rendered("training")
+    (pod,) = pods(manifests).values()
+    job, service = (next(m for m in manifests if m["kind"] == kind) for kind in ("Job", "Service"))
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"]  # names must resolve before the workers are ready
+    export = pod["containers"][0]["args"][0].partition(" && exec")[0]
+    for index in range(job["spec"]["completions"]):
+        script = f'{export} && printf %s "$TF_CONFIG"'
+        done = subprocess.run(
+            ["sh", "-c", script],
+            env={"JOB_COMPLETION_INDEX": str(index)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert multi_worker.place({"TF_CONFIG": done.stdout}) == (index, job["spec"]["completions"])
+        hosts = json.loads(done.stdout)["cluster"]["worker"]
+        assert hosts[index] == f"{job['metadata']['name']}-{index}.{pod['subdomain']}:2222"
+    assert files.may_talk(manifests, pod["labels"], pod["labels"], 2222)
+
+
 def test_services_ports_and_selectors_meet_a_pod(whole: tuple[Manifest, ...]) -> None:
     templates = pods(whole).values()
     for service in (m for m in whole if m["kind"] == "Service"):
@@ -343,9 +371,8 @@ def test_pipeline_steps_name_what_the_manifests_have(whole: tuple[Manifest, ...]
 def test_model_server_batches_warms_up_scales_spreads_and_survives_a_drain(
     whole: tuple[Manifest, ...],
 ) -> None:
-    from google.protobuf import text_format
-    from tensorflow_serving.config import monitoring_config_pb2
-    from tensorflow_serving.servables.tensorflow import session_bundle_config_pb2
+    from barcast.serving.model_server.batching_parameters import read_parameters
+    from barcast.serving.model_server.messages import read_text
 
     kinds = {m["kind"]: m for m in whole if m["metadata"]["name"] == "model-server"}
     assert kinds["Service"]["spec"]["clusterIP"] == "None"  # headless: gRPC clients see every pod
@@ -358,11 +385,9 @@ def test_model_server_batches_warms_up_scales_spreads_and_survives_a_drain(
     assert flags["enable_batching"] == flags["enable_model_warmup"] == "true"
     assert int(flags["model_config_file_poll_wait_seconds"]) > 0
     assert "grpc.max_connection_age_ms" in flags["grpc_channel_arguments"]
-    batching = session_bundle_config_pb2.BatchingParameters()
-    text_format.Parse((ROOT / "k8s/base/batching.config").read_text(), batching)
-    assert batching.allowed_batch_sizes[-1] == batching.max_batch_size.value
-    monitoring = monitoring_config_pb2.MonitoringConfig()
-    text_format.Parse((ROOT / "k8s/base/monitoring.config").read_text(), monitoring)
+    batching = read_parameters(ROOT / "k8s" / "base" / "batching.config")
+    assert batching.allowed_batch_sizes[-1] == batching.max_batch_size
+    monitoring = read_text("MonitoringConfig", ROOT / "k8s" / "base" / "monitoring.config")
     assert monitoring.prometheus_config.enable
 
 

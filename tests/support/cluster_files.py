@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = ("local", "production", "search")
+OVERLAYS = ("local", "production", "search", "training")
 NAME = "app.kubernetes.io/name"
 Manifest = dict[str, Any]
 

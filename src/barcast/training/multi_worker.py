@@ -6,6 +6,8 @@ loss and stopping are the same in every process, and equal to those of one proce
 loss counts by the share of the batch's weight that it holds. One process per GPU; on CPUs one per machine.
 
     python -m barcast.training.multi_worker DATASET OUT [CONFIG]
+
+DATASET is a folder of `datasets.save`, or the word `bars`: each worker then builds it from the workspace's bars.
 """
 
 from __future__ import annotations
@@ -119,7 +121,8 @@ class MultiWorkerSteps(TensorFlowSteps):
         @tf.function
         def reduce(local: Any) -> Any:
             def body(value: Any) -> Any:
-                return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+                placed = tf.identity(value)  # an argument stands on no device yet, and the sum asks for one
+                return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
 
             return self.strategy.run(body, args=(local,))
 
@@ -174,24 +177,29 @@ class MultiWorkerSteps(TensorFlowSteps):
         return {name: float(value / total[-1]) for name, value in zip(names, total, strict=False)}
 
 
-def train(dataset_folder: Path, out: Path, settings: Any) -> Path | None:
+def train(dataset_folder: Path | None, out: Path, settings: Any) -> Path | None:
     """Train the universal network with the other workers of TF_CONFIG; worker 0 writes.
 
     A run that was killed goes on from the checkpoint in `out`, which all workers must be able to read.
 
     Args:
-        dataset_folder: written by `datasets.save`, readable by all workers.
+        dataset_folder: written by `datasets.save`, readable by all workers; None builds from the workspace's bars.
         out: worker 0 keeps the checkpoint and the model here.
 
     Returns:
         The exported model's folder; None in the other workers.
     """
     from barcast import datasets, splits
+    from barcast.bars.ingest import open_store
     from barcast.training import train_universal
+    from barcast.training.prepare import from_bars
 
     strategy()  # before TensorFlow computes anything
     index, _ = place()
-    dataset = datasets.load(dataset_folder)
+    if dataset_folder is not None:
+        dataset = datasets.load(dataset_folder)
+    else:
+        dataset = from_bars(open_store(settings, settings.open_workspace()).read(), settings)
     fold = splits.holdout(dataset.rows, settings.splits)
     if index == 0:
         return train_universal(dataset, fold, settings, out / "fit", progress=print).export(out / "export")
@@ -215,7 +223,7 @@ def main(arguments: list[str]) -> int:
     logs.configure()
     try:
         settings = load(Path(arguments[2]) if len(arguments) == 3 else None)
-        path = train(Path(arguments[0]), Path(arguments[1]), settings)
+        path = train(None if arguments[0] == "bars" else Path(arguments[0]), Path(arguments[1]), settings)
     except BarcastError as error:
         print(error, file=sys.stderr)
         return error.exit_code
