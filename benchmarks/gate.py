@@ -51,8 +51,7 @@ class World:
         times = [START + step * (i + 1) for i in range(m)]
         ends = [t + step * (HORIZON + 1) for t in times]
         # mistakes that every model trained on this market shares
-        self.shared = self._noise(rng)
-        self.days = np.arange(m) // BARS_A_DAY
+        self.shared = self._noise(rng, m)
         self.base = pl.DataFrame(
             {
                 "symbol": np.repeat([f"S{k}" for k in range(SYMBOLS)], m),
@@ -60,34 +59,42 @@ class World:
                 "label_end_timestamp": ends * SYMBOLS,
                 "label": self.label.ravel(),
                 "forward_log_return": forward.ravel(),
-                "day": np.tile(self.days, SYMBOLS),
             }
         ).with_columns(pl.col("event_timestamp", "label_end_timestamp").cast(pl.Datetime("us", "UTC")))
 
-    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+    @staticmethod
+    def _noise(rng: np.random.Generator, bars: int) -> np.ndarray:
         """(S, T): mistakes last about a horizon, and half of them are common to all symbols; variance about
         1.
         """
-        noise = 0.7 * rng.normal(size=self.z.shape) + 0.7 * rng.normal(size=self.z.shape[1])
+        noise = 0.7 * rng.normal(size=(SYMBOLS, bars)) + 0.7 * rng.normal(size=bars)
         kernel = np.ones(HORIZON) / np.sqrt(HORIZON)
         return np.stack([np.convolve(x, kernel, mode="same") for x in noise])
 
-    def model(self, skill: float | np.ndarray, seed: int, *, sharpness: float = 0.15) -> pl.DataFrame:
+    def model(
+        self,
+        skill: float | np.ndarray,
+        seed: int,
+        *,
+        sharpness: float = 0.15,
+        until_day: int | None = None,
+    ) -> pl.DataFrame:
         """Predictions that lean to the outcome by `skill` (correlation, about); 60% of the mistakes are
-        shared.
+        shared. With `until_day`, of the WINDOW_DAYS before that day only.
         """
-        noise = np.sqrt(0.6) * self.shared + np.sqrt(0.4) * self._noise(np.random.default_rng(seed))
-        lean = skill * np.clip(self.z, -3, 3) + np.sqrt(np.maximum(0, 1 - np.square(skill))) * noise
+        stop = self.z.shape[1] if until_day is None else until_day * BARS_A_DAY
+        span = slice(0 if until_day is None else stop - WINDOW_DAYS * BARS_A_DAY, stop)
+        own = self._noise(np.random.default_rng(seed), span.stop - span.start)
+        noise = np.sqrt(0.6) * self.shared[:, span] + np.sqrt(0.4) * own
+        lean = skill * np.clip(self.z[:, span], -3, 3) + np.sqrt(np.maximum(0, 1 - np.square(skill))) * noise
         logits = np.stack([-sharpness * lean, np.zeros_like(lean), sharpness * lean], axis=-1).reshape(-1, 3)
         p = np.exp(logits)
         p /= p.sum(axis=1, keepdims=True)
-        return self.base.with_columns(
+        bars = self.z.shape[1]
+        rows = np.concatenate([np.arange(span.start, span.stop) + k * bars for k in range(SYMBOLS)])
+        return self.base[rows].with_columns(
             pl.Series("p_sell", p[:, 0]), pl.Series("p_hold", p[:, 1]), pl.Series("p_buy", p[:, 2])
         )
-
-
-def window(frame: pl.DataFrame, last_day: int) -> pl.DataFrame:
-    return frame.filter(pl.col("day").is_between(last_day - WINDOW_DAYS, last_day - 1)).drop("day")
 
 
 def year_of_attempts(seed: int, candidate_skill: float, incumbent_skill: float) -> int | None:
@@ -96,14 +103,14 @@ def year_of_attempts(seed: int, candidate_skill: float, incumbent_skill: float) 
     """
     world = World(WINDOW_DAYS + 365, seed)
     incumbent = world.model(incumbent_skill, 10_000 + seed)
+    days = (pl.col("event_timestamp") - START).dt.total_seconds() / 86_400  # closes: the day they end
     attempts: list[gate.Attempt] = []
     for week in range(52):
         last = WINDOW_DAYS + 7 * (week + 1)
         at = START + timedelta(days=last)
-        candidate = world.model(candidate_skill, 1_000_000 + 100 * seed + week)
         verdict = gate.decide(
-            window(candidate, last),
-            window(incumbent, last),
+            world.model(candidate_skill, 1_000_000 + 100 * seed + week, until_day=last),
+            incumbent.filter((days > last - WINDOW_DAYS) & (days <= last)),
             POLICY,
             gate.History(attempts, num_trials=20),
             costs=COSTS,
@@ -125,8 +132,8 @@ def power(gain: float, repeats: int) -> tuple[float, float]:
     for seed in range(repeats):
         world = World(WINDOW_DAYS, 5000 + seed)
         verdict = gate.decide(
-            world.model(0.02 + gain, 77 + seed).drop("day"),
-            world.model(0.02, 7777 + seed).drop("day"),
+            world.model(0.02 + gain, 77 + seed),
+            world.model(0.02, 7777 + seed),
             POLICY,
             gate.History(num_trials=20),
             costs=COSTS,
@@ -157,13 +164,13 @@ def leaks() -> list[tuple[str, str]]:
     plans += [("leak that begins in the middle", np.where(half, 0.5, 0.02)[None, :] * np.ones_like(world.z))]
     plans += [
         (
-            "leak in one symbol of six",
+            "leak in one symbol of five",
             np.where(np.arange(SYMBOLS)[:, None] == 0, 1.0, 0.02) * np.ones_like(world.z),
         )
     ]
     plans += [
         (
-            "leak in two symbols of six",
+            "leak in two symbols of five",
             np.where(np.arange(SYMBOLS)[:, None] < 2, 0.9, 0.02) * np.ones_like(world.z),
         )
     ]
@@ -177,11 +184,9 @@ def leaks() -> list[tuple[str, str]]:
     candidates.append(("trained on the test rows", world.model(0.6, 402, sharpness=1.2)))
     candidates.append(("centred smoothing", world.model(0.35, 403)))
     candidates.append(("neighbour's label as feature", world.model(0.45, 404)))
-    rival = world.model(0.02, 1).drop("day")
+    rival = world.model(0.02, 1)
     for name, frame in candidates:
-        verdict = gate.decide(
-            frame.drop("day"), rival, POLICY, costs=COSTS, horizon_bars=HORIZON, checks=SERVED
-        )
+        verdict = gate.decide(frame, rival, POLICY, costs=COSTS, horizon_bars=HORIZON, checks=SERVED)
         caught = verdict.outcome != "promote" and any(
             c.passed is False and c.name.startswith("leak") for c in verdict.checks
         )
