@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,18 +44,22 @@ def live_server(config: Config) -> Iterator[str]:
         yield server.endpoint
 
 
+Confirm = Callable[[str, int], float]
+
+
 @contextmanager
 def candidate_server(
     run: Run, registry: Registry, versions: Sequence[Mapping[str, Any]]
-) -> Iterator[Callable[[str, int], float]]:
-    """A server with the registered candidates, loaded from the registry's own copy.
+) -> Iterator[Confirm]:
+    """The registered candidates, loaded from the registry's own copy: by the embedded server or, where
+    `gate.infrastructure` says so, one after the other by TensorFlow Serving in a pod.
 
     Yields:
         confirm(word, version) -> largest difference between served and recorded answer; raises BarcastError.
     """
-    from barcast.serving.model_server import start
-
-    folder = run.folder / "candidates"
+    in_pods = run.config.gate.infrastructure == "tensorflow_serving"
+    # a pod reads the candidate from the claim of served models; `.candidates` is no model's name
+    folder = run.workspace.models / ".candidates" / run.key if in_pods else run.folder / "candidates"
     bases = {}
     try:
         for item in versions:
@@ -63,21 +68,38 @@ def candidate_server(
             base = folder / "served" / name
             base.mkdir(parents=True, exist_ok=True)
             shutil.move(fetched, base / str(version))
-            bases[name] = str(base)
-        with (
-            start(models=bases, **_FOR_A_MOMENT) as server,
-            ModelClient(server.endpoint, retries=2) as client,
-        ):
-            ask = ask_with(client)
-
-            def confirm(word: str, version: int) -> float:
-                model = registry.model(registry.state(), word)
-                result = registry.compare(model, version, ask)
-                return max(v for k, v in result.items() if k != "seconds")
-
+            bases[name] = base
+        with _pods(run, registry, bases) if in_pods else _embedded(registry, bases) as confirm:
             yield confirm
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _embedded(registry: Registry, bases: Mapping[str, Path]) -> Iterator[Confirm]:
+    from barcast.serving.model_server import start
+
+    folders = {name: str(base) for name, base in bases.items()}
+    with start(models=folders, **_FOR_A_MOMENT) as server:
+        yield lambda word, version: _largest_difference(registry, word, version, server.endpoint)
+
+
+@contextmanager
+def _pods(run: Run, registry: Registry, bases: Mapping[str, Path]) -> Iterator[Confirm]:
+    from barcast.adapters.infra_validator import serving_pod
+
+    def confirm(word: str, version: int) -> float:
+        path = bases[registry.model_name(word)] / str(version)
+        with serving_pod(path, image=run.config.gate.infrastructure_image) as endpoint:
+            return _largest_difference(registry, word, version, endpoint)
+
+    yield confirm
+
+
+def _largest_difference(registry: Registry, word: str, version: int, endpoint: str) -> float:
+    with ModelClient(endpoint, retries=2) as client:
+        result = registry.compare(registry.model(registry.state(), word), version, ask_with(client))
+    return max(v for k, v in result.items() if k != "seconds")
 
 
 def answers(config: Config, endpoint: str) -> list[dict[str, Any]]:
