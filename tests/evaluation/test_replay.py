@@ -145,33 +145,26 @@ def test_backtest_command_refuses_wrong_options():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # TensorFlow and its neighbours warn about one another
-def test_backtest_command_replays_the_sample_and_writes_its_report(tmp_path, monkeypatch):
+@pytest.mark.parametrize("model", ["linear", "network"])
+def test_backtest_command_replays_the_sample_and_writes_its_report(tmp_path, monkeypatch, model):
     import json
 
     from typer.testing import CliRunner
 
     from barcast.cli.backtest import app
 
+    settings = tmp_path / "brief.yaml"
+    settings.write_text("training: {max_epochs: 1}\n")
     monkeypatch.setenv("BARCAST_ROOT", str(tmp_path / "root"))
-    monkeypatch.delenv("BARCAST_CONFIG", raising=False)
     out = tmp_path / "out"
+    schedule = ["--every-days", "700", "--first-share", "0.6", "--symbols", "AAPL,MSFT"]
     result = CliRunner().invoke(
-        app,
-        [
-            "--every-days",
-            "700",
-            "--first-share",
-            "0.6",
-            "--symbols",
-            "AAPL,MSFT",
-            "--output",
-            str(out),
-            "--json",
-        ],
+        app, ["--config", str(settings), "--model", model, *schedule, "--output", str(out), "--json"]
     )
     assert result.exit_code == 0, result.output
     assert "retrained, gated" in (out / "report.html").read_text()
     log = json.loads((out / "log.json").read_text())["log"]
     assert log[0]["outcome"] == "first"
+    assert log[0]["candidate"].startswith(model)
     assert len(log) >= 2
     assert all(entry["outcome"] in ("promote", "keep", "hold") for entry in log[1:])

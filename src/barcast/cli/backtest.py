@@ -4,6 +4,7 @@ reported.
 
 from __future__ import annotations
 
+import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,12 +52,14 @@ def backtest(
         raise ConfigError(
             f"every-days {every_days:g} must be above 0 and first-share {first_share:g} between 0.05 and 0.95."
         )
+    from barcast.bars import adjusted
     from barcast.evaluation import replay
+    from barcast.training.prepare import from_bars
 
     chosen = current(config)
     wanted = [s.strip() for s in symbols.split(",") if s.strip()]
-    bars = _bars(chosen, wanted)
-    dataset = _dataset(chosen, bars)
+    stored = _bars(chosen, wanted)
+    bars, dataset = adjusted(stored), from_bars(stored, chosen)
     times = replay.schedule(dataset.rows, first_share=first_share, every=timedelta(days=every_days))
     trainer = _Trainer(dataset, chosen, model)
     result = replay.run(
@@ -78,37 +81,10 @@ def backtest(
 
 
 def _bars(config: Config, symbols: list[str]) -> pl.DataFrame:
-    from barcast.bars import adjusted
     from barcast.bars.ingest import ingest
 
     store = ingest(config, config.open_workspace(), symbols=symbols or None).store
-    return adjusted(store.read(symbols=symbols or None))
-
-
-def _dataset(config: Config, bars: pl.DataFrame) -> Dataset:
-    """Features, labels and windows of all bars; every value at t knows only bars up to t."""
-    from barcast import datasets, labels
-    from barcast.bars import Calendar
-    from barcast.evaluation.frames import newest, oldest
-    from barcast.features import compute
-    from barcast.models import regime
-
-    calendar = Calendar.of(config.universe.calendar)
-    expected = calendar.close_times(
-        oldest(bars["event_timestamp"]), newest(bars["event_timestamp"]), config.interval
-    )
-    outcomes = labels.make(
-        bars, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected
-    )
-    features = compute(bars, interval=config.interval, calendar=calendar, config=config.features)
-    return datasets.build(
-        features,
-        outcomes,
-        lookback_bars=config.lookback_bars,
-        regimes=regime.rules(bars),
-        expected_times=expected,
-        max_gap_bars=config.labels.max_gap_bars,
-    )
+    return store.read(symbols=symbols or None)
 
 
 class _Trainer:
@@ -125,7 +101,8 @@ class _Trainer:
         part = self.dataset.take(known)
         fold = splits.holdout(part.rows, self.config.splits)
         train: Any = train_linear if self.kind == "linear" else train_universal
-        trained = train(part, fold, self.config)
+        with tempfile.TemporaryDirectory(prefix="barcast-backtest-") as work:
+            trained = train(part, fold, self.config, Path(work))
         ends = part.rows["label_end_timestamp"]
         seen = max(newest(ends[span]) for span in (fold.train, fold.validation, fold.calibration))
         return _Model(f"{self.kind} {as_of:%Y-%m-%d}", self.dataset, trained, seen, known[fold.test])
