@@ -64,35 +64,49 @@ def test_bulk_scoring_without_a_model_says_so(trained, tmp_path):
         beam.read(tmp_path, folder / "dataset")
 
 
-def test_blessing_agrees_with_polars_and_refuses_a_harmed_slice():
+def test_blessing_judges_each_model_by_its_own_rows_in_one_analysis():
     from barcast.config.evaluation import EvaluationConfig
     from barcast.evaluation import blessing
 
     labels = worlds.labelled(worlds.bars(3, 700, seed=1))
     good = worlds.predictions(labels, skill=0.3, seed=1)
     rival = worlds.predictions(labels, skill=0.3, seed=2)
-    config = EvaluationConfig()
-    result = blessing.bless(good, rival, config)
-    assert result.blessed, result.reasons
-    said = np.argmax(good.select("p_sell", "p_hold", "p_buy").to_numpy(), axis=1)
-    by_hand = (
-        good.with_columns(pl.Series("right", said == good["label"].to_numpy()))
-        .group_by("symbol")
-        .agg(pl.col("right").mean())
-    )
-    table = result.table
-    assert {"all", "symbol=S0", "regime=bull", "hour=03"} <= set(table["slice"])
-    for symbol, right in by_hand.iter_rows():
-        assert table.filter(pl.col("slice") == f"symbol={symbol}")["accuracy"][0] == pytest.approx(
-            right, abs=1e-6
-        )
-    bad = pl.concat(
+    harmed = pl.concat(
         [
             good.filter(pl.col("symbol") != "S1"),
             worlds.predictions(labels, skill=-0.9, seed=4).filter(pl.col("symbol") == "S1"),
         ]
     )
-    refused = blessing.bless(bad, rival, config)
-    assert not refused.blessed
-    assert any("symbol=S1" in r for r in refused.reasons)
-    assert refused.check().passed is False
+
+    def only(frame, symbol):
+        return frame.filter(pl.col("symbol") == symbol)
+
+    config = EvaluationConfig(tfma_max_rows=1000)
+    pairs = {
+        "universal": (good, rival),
+        "harmed": (harmed, rival),
+        "S0": (only(good, "S0"), None),
+        "S1": (only(harmed, "S1"), only(rival, "S1")),
+    }
+    found = blessing.bless(pairs, config)
+    assert list(found) == list(pairs)
+    assert {name: f.blessed for name, f in found.items()} == {
+        "universal": True,
+        "harmed": False,
+        "S0": True,
+        "S1": False,
+    }
+    assert any("symbol=S1" in r for r in found["harmed"].reasons)
+    assert any("slice all" in r for r in found["S1"].reasons)
+    assert "blesses the model" in found["S0"].sentence
+    for name, most in (("universal", 1000), ("S0", 500)):  # two models of one symbol share the rows
+        table = found[name].table
+        rows = pairs[name][0].sort("event_timestamp", descending=True).head(most)
+        said = np.argmax(rows.select("p_sell", "p_hold", "p_buy").to_numpy(), axis=1)
+        assert table.filter(pl.col("slice") == "all")["rows"][0] == rows.height
+        right = np.mean(said == rows["label"].to_numpy())
+        assert table.filter(pl.col("slice") == "all")["accuracy"][0] == pytest.approx(right, abs=2e-3)
+    assert {"all", "symbol=S0", "regime=bull", "hour=03"} <= set(found["universal"].table["slice"])
+    assert not found["S0"].table["slice"].str.starts_with("symbol=").any()  # the same rows as "all"
+    assert found["S0"].table["accuracy_change"].is_nan().all()
+    assert not found["universal"].table["accuracy_change"].is_nan().any()

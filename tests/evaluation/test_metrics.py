@@ -270,6 +270,26 @@ def test_capacity_scales_with_traded_value_and_dies_without_an_edge():
     assert curve["total_return"].is_sorted(descending=True)
 
 
+def test_capacity_by_horizon_pays_what_the_bars_paid_until_then():
+    bars = worlds.bars(2, 800, seed=3)
+    labels = worlds.labelled(bars)
+    rows = worlds.predictions(labels, skill=0.3)
+    same = capacity.held_for(bars, rows, 4)
+    np.testing.assert_allclose(same["forward_log_return"], rows["forward_log_return"], atol=1e-12)
+    assert same["label_end_timestamp"].to_list() == rows["label_end_timestamp"].to_list()
+    # by hand: the first row of a symbol, held for two bars from the next open
+    first = rows.filter(pl.col("symbol") == "S1").row(0, named=True)
+    of = bars.filter(pl.col("symbol") == "S1").sort("event_timestamp")
+    at = of["event_timestamp"].to_list().index(first["event_timestamp"])
+    two = capacity.held_for(bars, rows, 2).filter(pl.col("symbol") == "S1").row(0, named=True)
+    assert two["forward_log_return"] == pytest.approx(math.log(of["open"][at + 3] / of["open"][at + 1]))
+    assert two["label_end_timestamp"] == of["event_timestamp"][at + 3]
+    table = capacity.by_symbol(bars, rows, CostsConfig(), horizon_bars=4, multiples=(0.5, 1.0, 2.0))
+    assert table.select("symbol", "horizon_bars").rows() == [(s, h) for s in ("S0", "S1") for h in (2, 4, 8)]
+    alone = capacity.by_symbol(bars, rows, CostsConfig(), horizon_bars=4)
+    assert table.filter(pl.col("horizon_bars") == 4).equals(alone)
+
+
 def test_operational_metrics_of_hand_made_cases(tmp_path):
     import time
 

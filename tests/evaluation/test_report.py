@@ -165,6 +165,17 @@ def page(evaluation):
         importance=pl.DataFrame(
             {"feature": ["rsi_14", "atr_14"], "importance": [0.02, 0.01], "spread": [0.001, 0.002]}
         ),
+        shuffled=pl.DataFrame({"feature": ["rsi_14"], "importance": [1.0], "spread": [0.2]}),
+        shuffled_words="Shuffled over the rows.",
+        attention=[0.1, 0.2, 0.7],
+        operational=pl.DataFrame(
+            {
+                "trained_model": ["network"],
+                "parameters": [122581.0],
+                "training_seconds": [17.2],
+                "size_mib": [None],
+            }
+        ),
         facts={"data hash": "abc123"},
         notes=["3 rows were dropped."],
     )
@@ -184,7 +195,7 @@ def test_report_stands_alone_and_escapes(page):
     assert "<script" not in html
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert html.count("<svg") == 7
+    assert html.count("<svg") == 10
     assert "var(--s1)" in html
     assert "prefers-color-scheme: dark" in html
     # no colour of matplotlib's own is left that would vanish on a dark page
@@ -194,12 +205,24 @@ def test_report_stands_alone_and_escapes(page):
 def test_report_says_first_that_a_baseline_is_better(page, evaluation):
     html, text = page
     lede = re.search(r'class="lede">(.*?)</p>', html, re.S)[1]
-    assert "linear forecasts better on the same rows" in lede
+    assert "On the same rows linear did better as a forecast" in lede
     assert "always answering the commonest class" in lede
     assert "after costs" in lede
     assert "a year" in text
     assert "| Right answers |" in text
     assert "- data hash: `abc123`" in text
+
+
+def test_report_shows_how_it_learned_and_what_it_costs(page):
+    html, text = page
+    assert "Against the linear baseline (no champion yet)" in html
+    for heading in ("Learning curves", "Attention", "Features by gradient", "Features by shuffling"):
+        assert f"<h3>{heading}</h3>" in html
+    assert "not why it answers" in html
+    assert "Shuffled over the rows." in html
+    assert "122,581" in html
+    assert "## What each model costs" in text
+    assert "| network | 122,581 | 17.20 | – |" in text
 
 
 def test_report_with_a_model_that_never_trades_says_so(world):
@@ -208,3 +231,14 @@ def test_report_with_a_model_that_never_trades_says_so(world):
     result = evaluate.evaluate({"hold": hold}, bars, CONFIG, horizon_bars=4, bars_per_year=8766)
     html = report.render(result)
     assert "It never traded" in html
+    assert "It said HOLD on 100.0% of the bars: it hardly traded." in html
+
+
+def test_report_of_a_model_that_only_buys_says_that_it_earned_the_market(world):
+    bars, labels = world
+    bull = worlds.predictions(labels).with_columns(p_sell=pl.lit(0.2), p_hold=pl.lit(0.2), p_buy=pl.lit(0.6))
+    result = evaluate.evaluate({"bull": bull}, bars, CONFIG, horizon_bars=4, bars_per_year=8766)
+    assert (
+        "It said BUY on 100.0% of the bars: what it made or lost is mostly the market's own move."
+        in report.render(result).replace("&#39;", "'")
+    )

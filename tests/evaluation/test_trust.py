@@ -1,4 +1,4 @@
-"""Reliability index, model card, infrastructure check, explanations, bootstrap; purged cross-validation."""
+"""Reliability index, model card, explanations, bootstrap; purged cross-validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from barcast.evaluation import (
     bootstrap,
     evaluate,
     explain,
-    infrastructure,
+    gate,
     model_card,
     reliability,
 )
@@ -70,52 +70,43 @@ def test_reliability_falls_with_age_and_bad_data(evaluation):
     assert fresh.to_dict()["word"] in ("weak", "fair", "good")
 
 
+def test_reliability_of_numbers_alone_is_that_of_the_evaluation(evaluation):
+    ml = evaluation.metrics["network"]["ml"]
+    whole = reliability.index(evaluation, data_quality=0.9)
+    alone = reliability.measured(
+        ml,
+        evaluation.intervals["network"]["log_loss"],
+        accuracy_spread=evaluation.metrics["network"]["learning"]["accuracy_spread"],
+        window=evaluation.window,
+        block_days=evaluation.block_days,
+        data_quality=0.9,
+    )
+    assert alone == whole
+    assert alone.unknown == ()
+
+
 def test_model_card_shows_what_is_known_and_what_is_not(evaluation):
     card = model_card.render(
         {
-            "name": "daily.universal", "version": 3, "kind": "network", "interval": "1h", "horizon_bars": 4,
+            "name": "universal (daily.universal)", "kind": "ensemble", "interval": "1h", "horizon_bars": 4,
             "features": ["rsi_14", "atr_14"], "data": {"hash": "abc|def"}, "metrics": evaluation.flat_metrics(),
             "baselines": {"persistence": evaluation.flat_metrics("persistence")},
-            "verdict": {"outcome": "keep", "incumbent": "linear v1", "reasons": ["Undecided: ..."]},
             "reliability": reliability.index(evaluation).to_dict(), "limits": ["A universe chosen in hindsight."],
         }
     )  # fmt: skip
-    assert card.startswith("# Model card: daily.universal, version 3")
-    assert "Out of sample it was right" in card
+    assert card.startswith("# Model card: universal (daily.universal)")
+    assert "An ensemble. Out of sample it was right" in card
+    assert "4 bars of 1h ahead" in card
+    assert "| | this model | persistence |" in card
     assert "`rsi_14`, `atr_14`" in card
     assert "abc\\|def" in card
-    assert "**keep**, against linear v1." in card
     assert "A universe chosen in hindsight." in card
     assert "| data quality | not known |" in card
+    assert card.index("## Limits") < card.index("## Data") < card.index("## Features")
     empty = model_card.render({"name": "x"})
     assert "It has not been evaluated." in empty
-    assert empty.count("Not recorded.") == 5
-
-
-def test_infrastructure_check_names_what_is_wrong():
-    recorded = [infrastructure.Recorded({"x": np.ones(3)}, {"p": np.array([0.2, 0.3, 0.5])})]
-
-    def answering(**outputs):
-        return lambda inputs: outputs
-
-    good = infrastructure.check(answering(p=np.array([0.2, 0.3, 0.5])), recorded)
-    assert good.passed
-    assert "1 recorded requests" in good.detail
-    for outputs, words in (
-        ({}, "missing"),
-        ({"p": np.array([0.2, 0.3, 0.6])}, "differs by 0.1"),
-        ({"p": np.array([0.2, np.nan, 0.5])}, "NaN"),
-        ({"p": np.array([0.5, 0.5])}, "shape"),
-    ):
-        bad = infrastructure.check(answering(**outputs), recorded)
-        assert bad.passed is False
-        assert words in bad.detail
-
-    def down(inputs):
-        raise ConnectionError("no server")
-
-    assert "no server" in infrastructure.check(down, recorded).detail
-    assert infrastructure.check(down, []).passed is None
+    assert empty.count("Not recorded.") == 6
+    assert "Index **0.40** of 1." in model_card.render({"reliability": 0.4})
 
 
 def test_permutation_importance_finds_the_feature_that_matters():
@@ -226,3 +217,38 @@ def test_no_training_label_span_meets_a_test_span(groups, horizon, seed):
     for train, test, _ in splits.combinatorial(rows, groups, 1):
         low, high = start[test].min(), end[test].max()
         assert not ((start[train] <= high) & (end[train] >= low)).any()
+
+
+def test_shuffling_over_spans_counts_only_the_named_features_and_says_how_stable():
+    rng = np.random.default_rng(0)
+    windows = rng.normal(size=(300, 5, 4)).astype(np.float32)
+    ids = np.arange(300) % 3
+    labels = np.where(windows[:, -1, 2] > 0.4, 2, np.where(windows[:, -1, 2] < -0.4, 0, 1))
+    asked = []
+
+    def predict(changed, symbol_ids):
+        asked.append(symbol_ids)
+        lean = 2 * changed[:, -1, 2]
+        p = np.exp(np.stack([-lean, 0.5 - np.abs(lean), lean], axis=1))
+        return p / p.sum(axis=1, keepdims=True)
+
+    table, stability = explain.permutation_over_spans(
+        predict, windows, ids, labels, ["a", "b", "c", "d"], only=["b", "c", "d"], num_repeats=2
+    )
+    assert set(table["feature"]) == {"b", "c", "d"}
+    assert table["feature"][0] == "c"
+    assert table["importance"][0] == pytest.approx(1.0)
+    assert table["sign_agreement"][0] == 1.0
+    assert stability["top_overlap"] == 1.0
+    assert len(asked) == 3 * (1 + 3 * 2)  # each span: once as it is, then each feature twice
+    assert [len(i) for i in asked[:1]] == [100]
+
+
+def test_gate_without_a_score_of_the_incumbent_holds_and_spends_nothing():
+    check = gate.Check("infrastructure", True, "loaded")
+    verdict = gate.incomparable(
+        "universal", "champion v3 of universal", "it knows 300 features, not 307.", [check]
+    )
+    assert (verdict.outcome, verdict.decided, verdict.spent) == ("hold", False, 0.0)
+    assert "champion v3 of universal answers now" in verdict.reasons[0]
+    assert verdict.checks == (check,)

@@ -41,4 +41,21 @@ def test_a_version_carries_the_number_of_trials_before_it(
     assert entry.details["num_trials"] == 12
     folder = registry.evidence("AAPL", version, tmp_path / "evidence")
     assert json.loads((folder / "metadata.json").read_text())["num_trials"] == 12
-    assert "Configurations tried before it: 12" in registry.card("AAPL", version)
+    assert "| configurations tried before it | 12 |" in registry.card("AAPL", version)
+
+
+def test_life_holds_every_verdict_of_the_model_and_the_tries_behind_it(registry, register, kit):
+    assert registry.life("AAPL").num_trials == 1
+    for number in range(20):
+        registry.count_trial("network", number)
+    register("AAPL", {**kit.PROMOTE, "spent": 0.01, "numbers": {"candidate_sharpe_per_block": 0.4}})
+    register("AAPL", {**kit.KEEP, "spent": 0.02})
+    register("MSFT", kit.KEEP)
+    life = registry.life("AAPL")
+    assert life.num_trials == 20
+    assert [(a.outcome, a.spent, a.sharpe_per_block) for a in life.attempts] == [
+        ("promote", 0.01, 0.4),
+        ("keep", 0.02, None),
+    ]
+    assert life.spent(life.attempts[-1].at) == pytest.approx(0.03)
+    assert registry.life("_linear").num_trials == 1

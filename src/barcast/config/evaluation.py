@@ -74,6 +74,10 @@ class EvaluationConfig(Section):
         default=(0.0, 1.0, 2.0, 5.0, 10.0, 20.0),
         description="One-way costs at which the cost curve is drawn.",
     )
+    horizon_multiples: tuple[float, ...] = Field(
+        default=(0.5, 1.0, 2.0),
+        description="Holding times, in parts of the horizon, at which break-even and capacity are shown.",
+    )
     value_at_risk_share: float = Field(
         default=0.05, gt=0, lt=0.5, description="Tail share of value at risk and shortfall."
     )
@@ -165,5 +169,15 @@ class GateConfig(Section):
     require_blessing: bool = Field(default=True, description="Ask for TFX's blessing where it was computed.")
     require_infrastructure: bool = Field(
         default=True, description="Ask that a model server loaded and answered."
+    )
+    infrastructure: Literal["embedded", "tensorflow_serving"] = Field(
+        default="embedded",
+        description="Who loads the candidate for that: the embedded server, or, in a step of Kubeflow Pipelines, "
+        "TensorFlow Serving in a pod that TFX's InfraValidator starts.",
+    )
+    infrastructure_image: str = Field(
+        default="tensorflow/serving:2.19.1",
+        pattern=r"^\S+:[\w.-]+$",
+        description="Image of that pod, with its tag.",
     )
     seed: int = Field(default=11, description="Seed of the bootstrap.")

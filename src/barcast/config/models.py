@@ -219,6 +219,12 @@ class TrainingConfig(Section):
     nan_restarts: int = Field(
         default=2, ge=0, description="Restores of the last checkpoint after a NaN loss, then an error."
     )
+    noise_seeds: int = Field(
+        default=1,
+        ge=0,
+        description="Further trainings of the universal network with other seeds, which show the gate how much of a "
+        "gain is luck; each costs as much as the first. 0 leaves it unknown.",
+    )
     checkpoint_epochs: int = Field(default=1, ge=1, description="Epochs between checkpoints.")
     min_rows: int = Field(default=100, ge=1, description="Fewest training rows; fewer is an error.")
     loss: LossConfig = LossConfig()

@@ -168,7 +168,7 @@ def fit_lightgbm(
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 2,
+        "num_threads": 0,  # what OpenMP is allowed: fixed numbers crawl where cores are shared
         "verbosity": -1,
     }
     return lgb.train(settings, data, num_boost_round=num_rounds)

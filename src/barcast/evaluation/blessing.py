@@ -1,14 +1,15 @@
 """TFX's sliced model analysis of predictions already made, and its blessing.
 
 The only module that imports `tensorflow_model_analysis` (8-18 s, and about half a minute per 50,000 rows):
-one step calls it once per run. Rows of candidate and incumbent in; a table of slices, and a verdict like
-TFX's Evaluator (value and change thresholds per slice), out. Slices: all, symbol, regime, hour, confidence
-band.
+one step calls it once per run, for all models together. Rows of each candidate and its incumbent in; per model a
+table of slices, and a verdict like TFX's Evaluator (value and change thresholds per slice), out. Slices: all,
+symbol, regime, hour, confidence band.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ import polars as pl
 
 from barcast.config.evaluation import EvaluationConfig
 from barcast.evaluation import frames
-from barcast.evaluation.gate_types import Check
 
 SLICES = ("symbol", "regime", "hour", "confidence_band")
+_MODEL = "judged_model"
 _NOT_JUDGED = ("confidence_band",)  # a model chooses its own bands: shown, but no ground for a refusal
 
 
@@ -33,17 +34,11 @@ class Blessing:
             by more than the change threshold.
         reasons: the failed thresholds in words.
         table: slice, rows, accuracy, log_loss, accuracy_change (NaN without incumbent), judgement.
-        path: folder of TFMA's own output, for its viewers; None when it was not kept.
     """
 
     blessed: bool
     reasons: tuple[str, ...]
     table: pl.DataFrame
-    path: Path | None = None
-
-    def check(self) -> Check:
-        """For `gate.decide`."""
-        return Check("blessing", self.blessed, self.sentence)
 
     @property
     def sentence(self) -> str:
@@ -54,69 +49,98 @@ class Blessing:
         return "TFX's model analysis does not bless the model: " + "; ".join(self.reasons) + "."
 
 
+Pair = tuple[pl.DataFrame, pl.DataFrame | None]
+
+
 def bless(
-    candidate: pl.DataFrame,
-    incumbent: pl.DataFrame | None,
-    config: EvaluationConfig | None = None,
-    *,
-    output: Path | None = None,
-) -> Blessing:
-    """Run the sliced analysis on the newest `tfma_max_rows` rows.
+    pairs: Mapping[str, Pair], config: EvaluationConfig | None = None, *, output: Path | None = None
+) -> dict[str, Blessing]:
+    """Run the sliced analysis of every model in one call.
 
     Args:
-        candidate, incumbent: predictions frames of the same rows; without an incumbent only values are
-            judged.
-        output: folder for TFMA's files; a temporary one otherwise.
+        pairs: model -> (candidate, incumbent) predictions frames of the same rows; without an incumbent only values
+            are judged. Models of several symbols are judged on their newest `tfma_max_rows` rows; models of one
+            symbol share as many, so that five hundred of them cost what one costs.
+        output: folder for TFMA's files, for its own viewers; a temporary one otherwise.
     """
     config = config or EvaluationConfig()
-    rows = frames.check(candidate)
-    rival = None if incumbent is None else frames.check(incumbent, name="incumbent")
-    newest = rows["event_timestamp"].rank("ordinal", descending=True) <= config.tfma_max_rows
-    rows = rows.filter(newest)
-    rival = None if rival is None else rival.filter(newest)
-    data = _examples(rows, rival)
+    checked = {
+        name: (
+            frames.check(candidate, name=name),
+            None if incumbent is None else frames.check(incumbent, name=f"incumbent of {name}"),
+        )
+        for name, (candidate, incumbent) in pairs.items()
+    }
+    single = sum(rows["symbol"].n_unique() == 1 for rows, _ in checked.values())
+    data = pl.concat([_examples(name, *pair, config, single) for name, pair in checked.items()])
+    compared = {name: rival is not None for name, (_, rival) in checked.items()}
     if output is None:
         with tempfile.TemporaryDirectory() as folder:
-            return _analyse(data, rival is not None, config, Path(folder), None)
+            return _analyse(data, compared, config, Path(folder))
     output.mkdir(parents=True, exist_ok=True)
-    return _analyse(data, rival is not None, config, output, output)
+    return _analyse(data, compared, config, output)
 
 
-def _examples(rows: pl.DataFrame, rival: pl.DataFrame | None) -> pl.DataFrame:
+def _examples(
+    name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, config: EvaluationConfig, single: int
+) -> pl.DataFrame:
+    most = config.tfma_max_rows
+    if rows["symbol"].n_unique() == 1:
+        most = max(config.tfma_min_slice_rows, most // single)
+    newest = rows["event_timestamp"].rank("ordinal", descending=True) <= most
+    rows = rows.filter(newest)
+    # one table holds all models: without an incumbent the column repeats the candidate and is not read
+    rival = rows if rival is None else rival.filter(newest)
     band = (rows["confidence"] * 10).floor().clip(0, 9).to_list()
-    data = pl.DataFrame(
+    return pl.DataFrame(
         {
+            _MODEL: [name] * rows.height,
             "label": rows["label"].cast(pl.Int64),
             "candidate": pl.Series(list(frames.probabilities(rows))),
+            "incumbent": pl.Series(list(frames.probabilities(rival))),
             "symbol": rows["symbol"],
             "regime": rows["regime"],
             "hour": rows["event_timestamp"].dt.strftime("%H"),
             "confidence_band": [f"{b / 10:.1f}-{(b + 1) / 10:.1f}" for b in band],
         }
     )
-    if rival is None:
-        return data
-    return data.with_columns(pl.Series("incumbent", list(frames.probabilities(rival))))
 
 
 def _analyse(
-    data: pl.DataFrame, compared: bool, config: EvaluationConfig, folder: Path, kept: Path | None
-) -> Blessing:
+    data: pl.DataFrame, compared: Mapping[str, bool], config: EvaluationConfig, folder: Path
+) -> dict[str, Blessing]:
     import tensorflow_model_analysis as tfma
     from tensorflow_model_analysis.proto import config_pb2 as spec
 
-    keys = [k for k in SLICES if data[k].n_unique() > 1]
-    judged = [k for k in keys if k not in _NOT_JUDGED]
-    names = ["candidate", "incumbent"] if compared else ["candidate"]
+    keys = [k for k in SLICES if data.group_by(_MODEL).agg(pl.col(k).n_unique() > 1)[k].any()]
+    names = ("candidate", "incumbent")
     eval_config = spec.EvalConfig(
         model_specs=[spec.ModelSpec(name=n, prediction_key=n, label_key="label") for n in names],
-        slicing_specs=[spec.SlicingSpec(), *(spec.SlicingSpec(feature_keys=[k]) for k in keys)],
-        metrics_specs=[_metrics(spec, name, _threshold(spec, config, judged, data)) for name in names],
+        slicing_specs=[
+            spec.SlicingSpec(feature_keys=[_MODEL]),
+            *(spec.SlicingSpec(feature_keys=[_MODEL, k]) for k in keys),
+        ],
+        metrics_specs=[_metrics(spec, name, _threshold(spec, config, keys, data)) for name in names],
     )
     tfma.analyze_raw_data(data.to_pandas(), eval_config, output_path=str(folder))
-    result = {n: tfma.load_eval_result(str(folder), model_name=n) for n in names}
+    own, base = (_values(tfma.load_eval_result(str(folder), model_name=n)) for n in names)
     validation = tfma.load_validation_result(str(folder))
-    return _read(result, validation, data, judged, config, kept, compared)
+    failed = {
+        _slice_key((k.column, _text(k)) for k in found.slice_key.single_slice_keys)
+        for found in validation.metric_validations_per_slice
+        if found.failures
+    }
+    unexplained = not validation.validation_ok and not failed
+    return {
+        name: _read(
+            {k: v for (of, k), v in own.items() if of == name},
+            {k: v for (of, k), v in base.items() if of == name} if compared[name] else {},
+            {k for of, k in failed if of == name},
+            config,
+            unexplained=unexplained,
+        )
+        for name in compared
+    }
 
 
 def _metrics(spec: Any, model: str, threshold: Any) -> Any:
@@ -133,12 +157,17 @@ def _metrics(spec: Any, model: str, threshold: Any) -> Any:
     )
 
 
-def _threshold(spec: Any, config: EvaluationConfig, judged: list[str], data: pl.DataFrame) -> Any:
+def _threshold(spec: Any, config: EvaluationConfig, keys: list[str], data: pl.DataFrame) -> Any:
     """The value threshold of the slices that are large enough to be judged."""
-    slices = [spec.SlicingSpec()]
-    for key in judged:
-        counts = data.group_by(key).len().filter(pl.col("len") >= config.tfma_min_slice_rows)
-        slices += [spec.SlicingSpec(feature_values={key: value}) for value in sorted(counts[key].to_list())]
+    slices = [spec.SlicingSpec(feature_values={_MODEL: name}) for name in sorted(data[_MODEL].unique())]
+    for key in keys:
+        if key in _NOT_JUDGED:
+            continue
+        counts = data.group_by(_MODEL, key).len().filter(pl.col("len") >= config.tfma_min_slice_rows)
+        slices += [
+            spec.SlicingSpec(feature_values={_MODEL: name, key: value})
+            for name, value in sorted(counts.select(_MODEL, key).rows())
+        ]
     return spec.PerSliceMetricThreshold(
         slicing_specs=slices,
         threshold=spec.MetricThreshold(value_threshold={"lower_bound": {"value": config.min_slice_accuracy}}),
@@ -146,25 +175,26 @@ def _threshold(spec: Any, config: EvaluationConfig, judged: list[str], data: pl.
 
 
 def _read(
-    result: Any,
-    validation: Any,
-    data: pl.DataFrame,
-    judged: list[str],
+    own: Mapping[str, dict[str, float]],
+    base: Mapping[str, dict[str, float]],
+    failed: set[str],
     config: EvaluationConfig,
-    kept: Path | None,
-    compared: bool,
+    *,
+    unexplained: bool,
 ) -> Blessing:
-    failures: dict[str, str] = {}
-    for per_slice in validation.metric_validations_per_slice:
-        if per_slice.failures:
-            name = _slice_name(tuple((k.column, _text(k)) for k in per_slice.slice_key.single_slice_keys))
-            failures[name] = f"below {config.min_slice_accuracy:.0%}"
-    own = _values(result, "candidate")
-    base = _values(result, "incumbent") if compared else {}
+    """One model's slices (name -> rows, accuracy, log_loss) judged."""
+    alone = {key for key in SLICES if sum(name.startswith(f"{key}=") for name in own) == 1}
+    failures = {
+        name: f"below {config.min_slice_accuracy:.0%}"
+        for name in sorted(failed)
+        if name.partition("=")[0] not in alone
+    }
     rows = []
     for name, numbers in sorted(own.items(), key=lambda item: (item[0] != "all", item[0])):
-        small = numbers["rows"] < config.tfma_min_slice_rows
-        shown = name != "all" and (small or name.split("=")[0] not in judged)
+        key = name.partition("=")[0]
+        if key in alone:
+            continue  # the only value of its kind: the same rows as "all"
+        shown = name != "all" and (numbers["rows"] < config.tfma_min_slice_rows or key in _NOT_JUDGED)
         change = numbers["accuracy"] - base.get(name, {}).get("accuracy", float("nan"))
         # TFMA drops change thresholds where models are given as columns, so its own figures are compared here
         if not shown and change < -config.max_slice_accuracy_drop - _chance(numbers):
@@ -174,9 +204,9 @@ def _read(
         verdict = "shown" if shown else failures.get(name, "within limits")
         rows.append({"slice": name, **numbers, "accuracy_change": change, "judgement": verdict})
     reasons = [f"slice {name}: accuracy {why}" for name, why in failures.items()]
-    if not validation.validation_ok and not reasons:
-        reasons = ["its validation failed without naming a slice"]
-    return Blessing(bool(validation.validation_ok) and not reasons, tuple(reasons), pl.DataFrame(rows), kept)
+    if unexplained:
+        reasons.append("its validation failed without naming a slice")
+    return Blessing(not reasons, tuple(reasons), pl.DataFrame(rows))
 
 
 def _chance(numbers: dict[str, float]) -> float:
@@ -187,24 +217,27 @@ def _chance(numbers: dict[str, float]) -> float:
     return float(3 * np.sqrt(2 * accuracy * (1 - accuracy) / numbers["rows"]))
 
 
-def _values(result: Any, model: str) -> dict[str, dict[str, float]]:
-    """Slice name -> rows, accuracy, log_loss of one model."""
+def _values(result: Any) -> dict[tuple[str, str], dict[str, float]]:
+    """(model, slice name) -> rows, accuracy, log_loss."""
     names = {
         "example_count": "rows",
         "sparse_categorical_accuracy": "accuracy",
         "sparse_categorical_crossentropy": "log_loss",
     }
     out = {}
-    for slice_key, metrics in result[model].slicing_metrics:
+    for slice_key, metrics in result.slicing_metrics:
         flat = metrics[""][""]
-        out[_slice_name(slice_key)] = {
+        out[_slice_key(slice_key)] = {
             new: float(flat[old].get("doubleValue", np.nan)) for old, new in names.items() if old in flat
         }
     return out
 
 
-def _slice_name(key: tuple[tuple[str, Any], ...]) -> str:
-    return ", ".join(f"{column}={value}" for column, value in key) if key else "all"
+def _slice_key(key: Iterable[tuple[str, Any]]) -> tuple[str, str]:
+    """Model and slice of TFMA's key, in whatever order it names them."""
+    columns = {column: str(value) for column, value in key}
+    model = columns.pop(_MODEL)
+    return model, ", ".join(f"{c}={v}" for c, v in columns.items()) or "all"
 
 
 def _text(key: Any) -> str:

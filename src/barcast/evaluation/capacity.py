@@ -60,10 +60,40 @@ def break_even_bps(predictions: pl.DataFrame, costs: CostsConfig, *, horizon_bar
     return float(np.sum(free)) / traded * 1e4 if traded > 1e-12 else math.nan
 
 
+def held_for(bars: pl.DataFrame, predictions: pl.DataFrame, horizon_bars: int) -> pl.DataFrame:
+    """The same decisions held for another horizon: outcome from the next bar's open to the open `horizon_bars` later;
+    rows whose exit is not there yet are left out."""
+    opens = (
+        bars.sort("symbol", "event_timestamp")
+        .select(
+            "symbol",
+            pl.col("event_timestamp").cast(frames.TIME),
+            pl.col("open").log().shift(-1).over("symbol").alias("entry"),
+            pl.col("open").log().shift(-1 - horizon_bars).over("symbol").alias("exit"),
+            pl.col("event_timestamp").cast(frames.TIME).shift(-1 - horizon_bars).over("symbol").alias("end"),
+        )
+        .drop_nulls()
+    )
+    return (
+        predictions.join(opens, on=["symbol", "event_timestamp"], maintain_order="left")
+        .with_columns(
+            (pl.col("exit") - pl.col("entry")).alias("forward_log_return"),
+            pl.col("end").alias("label_end_timestamp"),
+        )
+        .drop("entry", "exit", "end")
+    )
+
+
 def by_symbol(
-    bars: pl.DataFrame, predictions: pl.DataFrame, costs: CostsConfig, *, horizon_bars: int
+    bars: pl.DataFrame,
+    predictions: pl.DataFrame,
+    costs: CostsConfig,
+    *,
+    horizon_bars: int,
+    multiples: Sequence[float] = (1.0,),
 ) -> pl.DataFrame:
-    """Per symbol: trades_rows, gross and net bps per acted row, break_even_bps, and capital.
+    """Per symbol and horizon (`multiples` of the labels' one): acted_rows, gross and net bps per acted row,
+    break_even_bps, and capital.
 
     `capital_cap` is the account that the participation limit allows: max_participation x the median traded
         value of
@@ -75,28 +105,32 @@ def by_symbol(
     rows = frames.check(predictions)
     out = []
     for part in rows.partition_by("symbol", maintain_order=True):
-        symbol = str(part["symbol"][0])
-        even = break_even_bps(part, costs, horizon_bars=horizon_bars)
-        net = backtest.row_net_returns(part, costs, horizon_bars=horizon_bars)
-        gross = backtest.row_net_returns(part, at_cost(costs, 0.0), horizon_bars=horizon_bars)
-        acted = (
-            frames.signals(part, exit_only=costs.side == "exit_only", min_confidence=costs.min_confidence)
-            != 0
-        )
-        cap, capital = _capital(bars.filter(pl.col("symbol") == symbol), part, costs, even, horizon_bars)
-        out.append(
-            {
-                "symbol": symbol,
-                "horizon_bars": horizon_bars,
-                "acted_rows": int(acted.sum()),
-                "gross_bps": float(gross.sum() / acted.sum()) * 1e4 if acted.any() else math.nan,
-                "net_bps": float(net.sum() / acted.sum()) * 1e4 if acted.any() else math.nan,
-                "break_even_bps": even,
-                "capital_cap": cap,
-                "capital_break_even": capital,
-            }
-        )
+        of = bars.filter(pl.col("symbol") == str(part["symbol"][0]))
+        for horizon in sorted({max(1, round(m * horizon_bars)) for m in multiples}):
+            held = part if horizon == horizon_bars else held_for(of, part, horizon)
+            if held.height:
+                out.append(_line(of, held, costs, horizon))
     return pl.DataFrame(out)
+
+
+def _line(bars: pl.DataFrame, part: pl.DataFrame, costs: CostsConfig, horizon_bars: int) -> dict[str, object]:
+    even = break_even_bps(part, costs, horizon_bars=horizon_bars)
+    net = backtest.row_net_returns(part, costs, horizon_bars=horizon_bars)
+    gross = backtest.row_net_returns(part, at_cost(costs, 0.0), horizon_bars=horizon_bars)
+    acted = (
+        frames.signals(part, exit_only=costs.side == "exit_only", min_confidence=costs.min_confidence) != 0
+    )
+    cap, capital = _capital(bars, part, costs, even, horizon_bars)
+    return {
+        "symbol": str(part["symbol"][0]),
+        "horizon_bars": horizon_bars,
+        "acted_rows": int(acted.sum()),
+        "gross_bps": float(gross.sum() / acted.sum()) * 1e4 if acted.any() else math.nan,
+        "net_bps": float(net.sum() / acted.sum()) * 1e4 if acted.any() else math.nan,
+        "break_even_bps": even,
+        "capital_cap": cap,
+        "capital_break_even": capital,
+    }
 
 
 def _capital(

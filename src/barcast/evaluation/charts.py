@@ -55,6 +55,7 @@ def _figure(
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
+            "axes.axisbelow": True,
             "grid.color": LINE,
             "grid.linewidth": 0.7,
             "xtick.major.size": 0,
@@ -202,10 +203,12 @@ def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     return str(out["svg"])
 
 
-def importance(names: Sequence[str], values: Sequence[float], spread: Sequence[float] | None = None) -> str:
-    """Horizontal bars, the largest on top, with the spread over folds where known."""
+def importance(
+    names: Sequence[str], values: Sequence[float], spread: Sequence[float] | None = None, *, chart: str
+) -> str:
+    """Horizontal bars, the largest on top, with the spread over folds where known; `chart` sets its ids apart."""
     n = len(names)
-    with _figure("importance", width=7.6, height=0.9 + 0.21 * n) as (_, axes, out):
+    with _figure(chart, width=7.6, height=0.9 + 0.21 * n) as (_, axes, out):
         place = np.arange(n)[::-1]
         axes[0].barh(
             place,
@@ -228,4 +231,28 @@ def per_period(starts: np.ndarray, accuracy: np.ndarray, majority: float) -> str
         axes[0].axhline(majority * 100, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         axes[0].set_ylabel("share right, %")
         figure.autofmt_xdate(rotation=30)
+    return str(out["svg"])
+
+
+def attention(weights: Sequence[float]) -> str:
+    """Mean attention of each bar of the window, the newest at the right; dashed: attention spread evenly."""
+    bars = np.arange(1 - len(weights), 1)
+    with _figure("attention", width=4.2, height=3.0) as (_, axes, out):
+        axes[0].fill_between(bars, np.asarray(weights) * 100, 0, color=SERIES[0], alpha=0.18, linewidth=0)
+        axes[0].plot(bars, np.asarray(weights) * 100, color=SERIES[0], linewidth=1.7)
+        axes[0].axhline(100 / len(weights), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes[0].set_ylim(bottom=0)
+        axes[0].set_xlabel("bars before the decision")
+        axes[0].set_ylabel("share of attention, %")
+    return str(out["svg"])
+
+
+def gain(times: np.ndarray, ratio: np.ndarray) -> str:
+    """One account divided by another, less one, in percent, over time."""
+    with _figure("gain", height=2.3) as (_, axes, out):
+        t, r = _thin(times, ratio)
+        axes[0].axhline(0, color=MUTED, linewidth=0.9)
+        axes[0].plot(t, (r - 1) * 100, color=SERIES[0], linewidth=1.6)
+        axes[0].fill_between(t, (r - 1) * 100, 0, color=SERIES[0], alpha=0.14, linewidth=0)
+        axes[0].set_ylabel("ahead, %")
     return str(out["svg"])

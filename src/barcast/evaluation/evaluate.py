@@ -29,7 +29,7 @@ from barcast.evaluation import (
 from barcast.evaluation.backtest import BacktestResult
 from barcast.evaluation.results import Evaluation
 
-__all__ = ["Evaluation", "by_symbol", "common_rows", "evaluate"]
+__all__ = ["Evaluation", "by_symbol", "common_rows", "evaluate", "of_model"]
 
 
 def evaluate(
@@ -78,21 +78,9 @@ def evaluate(
         name: backtest.run(bars_adjusted, frame, _costs_of(name, costs), horizon_bars=horizon_bars)
         for name, frame in rows.items()
     }
+    settings = (config, costs, horizon_bars, bars_per_year)
     measured = {
-        name: {
-            "ml": _ml(frame, config),
-            "financial": metrics_financial.of_backtest(
-                tests[name],
-                bars_per_year=bars_per_year,
-                benchmark=tests[baselines.BUY_AND_HOLD],
-                risk_free_rate=config.risk_free_rate,
-                tail=config.value_at_risk_share,
-            )
-            | {"break_even_bps": _break_even(name, frame, costs, horizon_bars)},
-            "learning": metrics_learning.metrics(
-                frame, costs, horizon_bars=horizon_bars, num_periods=config.learning_periods
-            ),
-        }
+        name: _measure(name, frame, tests[name], tests[baselines.BUY_AND_HOLD], *settings)
         for name, frame in rows.items()
     }
     return Evaluation(
@@ -120,6 +108,55 @@ def evaluate(
         dropped_rows=dropped,
         notes=_notes(first, dropped, block_days),
     )
+
+
+def of_model(
+    predictions: pl.DataFrame,
+    bars_adjusted: pl.DataFrame,
+    config: EvaluationConfig,
+    *,
+    costs: CostsConfig,
+    horizon_bars: int,
+    bars_per_year: float,
+) -> dict[str, dict[str, float]]:
+    """The numbers of one model on its own rows, as `Evaluation.metrics` holds them; no tables, no intervals.
+
+    Raises:
+        DataError: a frame that `frames.check` refuses.
+    """
+    rows = frames.check(predictions)
+    hold = baselines.buy_and_hold(rows)
+    tests = [
+        backtest.run(bars_adjusted, frame, _costs_of(name, costs), horizon_bars=horizon_bars)
+        for name, frame in (("", rows), (baselines.BUY_AND_HOLD, hold))
+    ]
+    return _measure("", rows, tests[0], tests[1], config, costs, horizon_bars, bars_per_year)
+
+
+def _measure(
+    name: str,
+    frame: pl.DataFrame,
+    test: BacktestResult,
+    held: BacktestResult,
+    config: EvaluationConfig,
+    costs: CostsConfig,
+    horizon_bars: int,
+    bars_per_year: float,
+) -> dict[str, dict[str, float]]:
+    return {
+        "ml": _ml(frame, config),
+        "financial": metrics_financial.of_backtest(
+            test,
+            bars_per_year=bars_per_year,
+            benchmark=held,
+            risk_free_rate=config.risk_free_rate,
+            tail=config.value_at_risk_share,
+        )
+        | {"break_even_bps": _break_even(name, frame, costs, horizon_bars)},
+        "learning": metrics_learning.metrics(
+            frame, costs, horizon_bars=horizon_bars, num_periods=config.learning_periods
+        ),
+    }
 
 
 def common_rows(checked: Mapping[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], int]:
@@ -244,7 +281,9 @@ def _tables(
         "cost_curve": capacity.cost_curve(
             bars, frame, costs, config.cost_levels_bps, horizon_bars=horizon_bars, bars_per_year=bars_per_year
         ),
-        "capacity": capacity.by_symbol(bars, frame, costs, horizon_bars=horizon_bars),
+        "capacity": capacity.by_symbol(
+            bars, frame, costs, horizon_bars=horizon_bars, multiples=config.horizon_multiples
+        ),
         "by_period": metrics_learning.by_period(
             frame, costs, horizon_bars=horizon_bars, num_periods=config.learning_periods
         ),

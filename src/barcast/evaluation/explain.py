@@ -21,6 +21,7 @@ def permutation_importance(
     labels: np.ndarray,
     feature_names: Sequence[str],
     *,
+    only: Sequence[str] = (),
     blocks: np.ndarray | None = None,
     num_repeats: int = 3,
     seed: int = 0,
@@ -31,6 +32,7 @@ def permutation_importance(
     Args:
         predict: inputs -> (n, 3) probabilities.
         inputs: (n, F) rows, or (n, T, F) windows (a feature's whole window moves together).
+        only: these features alone, where given.
         blocks: (n,) group of each row; shuffling stays inside a group (a day, say), which keeps the market's
             level.
     """
@@ -38,6 +40,8 @@ def permutation_importance(
     base = float(np.mean(metrics_ml.log_loss_rows(labels, predict(inputs))))
     out = []
     for f, name in enumerate(feature_names):
+        if only and name not in only:
+            continue
         rises = []
         for _ in range(num_repeats):
             changed = inputs.copy()
@@ -100,6 +104,38 @@ def gradients_over_spans(
     return over_folds(spans), stability(spans)
 
 
+def permutation_over_spans(
+    predict: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    windows: np.ndarray,
+    symbol_ids: np.ndarray,
+    labels: np.ndarray,
+    feature_names: Sequence[str],
+    *,
+    only: Sequence[str],
+    num_spans: int = 3,
+    num_repeats: int = 2,
+    seed: int = 0,
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Permutation importance of the features `only` over spans of time: the table of `over_folds` and `stability`.
+
+    Args:
+        predict: (windows, symbol ids) -> (n, 3) probabilities.
+        windows: (n, T, F) in the order of time, cut into `num_spans` equal spans.
+    """
+    spans = {}
+    for k, part in enumerate(np.array_split(np.arange(len(windows)), num_spans)):
+        spans[str(k)] = permutation_importance(
+            lambda changed, ids=symbol_ids[part]: predict(changed, ids),  # type: ignore[misc]
+            windows[part],
+            labels[part],
+            feature_names,
+            only=only,
+            num_repeats=num_repeats,
+            seed=seed + k,
+        )
+    return over_folds(spans), stability(spans)
+
+
 def over_folds(by_fold: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Importances of several folds joined: feature, importance (mean share), spread (standard deviation of
     the share), sign_agreement (share of folds in which it helps).
@@ -126,11 +162,13 @@ def over_folds(by_fold: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 def stability(by_fold: Mapping[str, pl.DataFrame], *, top: int = 20) -> dict[str, float]:
     """How alike the folds' importances are: `rank_correlation` (mean Spearman over pairs of folds) and
-    `top_overlap` (mean Jaccard index of the `top` features). Both 1 with one fold.
+    `top_overlap` (mean Jaccard index of the `top` features, of half of them where there are fewer than twice as many).
+    Both 1 with one fold.
     """
     from scipy import stats
 
     tables = [t.sort("feature") for t in by_fold.values()]
+    top = min([top, *(max(1, t.height // 2) for t in tables)])
     if len(tables) < 2:
         return {"rank_correlation": 1.0, "top_overlap": 1.0}
     ranks, overlaps = [], []

@@ -29,7 +29,7 @@ from barcast.evaluation.gate_facts import (
 )
 from barcast.evaluation.gate_types import Attempt, Check, History, Outcome, Scored, Verdict
 
-__all__ = ["Attempt", "Check", "History", "Scored", "Verdict", "decide", "seed_noise"]
+__all__ = ["Attempt", "Check", "History", "Scored", "Verdict", "decide", "incomparable", "seed_noise"]
 
 _WORDS = {"net_return": "net return per decision", "log_loss": "log loss"}
 
@@ -90,6 +90,18 @@ def decide(
     return _compare(ours, theirs, rows, rival, facts, policy, looked, numbers, alpha)  # type: ignore[arg-type]
 
 
+def incomparable(candidate: str, incumbent: str, why: str, checks: Sequence[Check] = ()) -> Verdict:
+    """The verdict where what answers now cannot be scored on the candidate's rows: a person decides, nothing is spent.
+
+    It happens when features change: the model that is live knows other ones.
+    """
+    reasons = (
+        f"{incumbent} answers now and cannot be scored on the same rows: {why}",
+        f"Nothing says whether {candidate} is better; a person must decide.",
+    )
+    return Verdict("hold", reasons, {}, tuple(checks), False, None, 0.0, candidate, incumbent)
+
+
 def _external(checks: Sequence[Check], policy: GateConfig) -> list[Check]:
     """Outside checks as given; a required one that was not done is added as not done and holds."""
     done = list(checks)
@@ -144,7 +156,10 @@ def _compare(
     }
     for name, test in facts.tests.items():
         noise = ours.seed_noise.get(name)
-        if better[name] and noise is not None:
+        if better[name] and noise is None:
+            detail = "the spread between two trainings alike was not measured (training.noise_seeds)"
+            looked.append(Check(f"seed noise, {name}", None, detail, "promote"))
+        elif better[name] and noise is not None:
             # the difference of two models carries the noise of two seeds
             better[name] = test.mean > policy.seed_noise_multiple * math.sqrt(2) * noise
             detail = (

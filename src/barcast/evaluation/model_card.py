@@ -25,6 +25,8 @@ _METRICS = (
     ("financial_sharpe", "Sharpe, after costs", "ratio"),
     ("financial_max_drawdown", "Deepest fall", "percent"),
     ("financial_break_even_bps", "Break-even cost, bps one way", "bps"),
+    ("operational_latency_ms_p50", "One answer in process, median ms", "ratio"),
+    ("operational_size_mib", "Files, MiB", "ratio"),
 )
 ALWAYS_TRUE = (
     "Measured on past bars; markets change, and nothing here is advice to trade.",
@@ -37,50 +39,58 @@ def render(metadata: Mapping[str, Any]) -> str:
     """The card as Markdown.
 
     Args:
-        metadata: name, version, kind, symbol, interval, horizon_bars, created, data (mapping), features
-            (list), architecture (mapping), training (mapping), metrics (flat mapping as
-            `Evaluation.flat_metrics`), baselines (model -> flat mapping), verdict (mapping of
-            `Verdict.to_dict`), reliability (mapping of `Reliability.to_dict`), limits (list of sentences).
+        metadata: name, kind, symbol, interval, horizon_bars, data (mapping), architecture (mapping), training
+            (mapping), features (list), metrics (flat mapping as `Evaluation.flat_metrics`, and `operational_...`),
+            baselines (model -> flat mapping), reliability (mapping of `Reliability.to_dict`, or the index alone),
+            limits (list of sentences), made (mapping: what identifies configuration, code and files).
             Whatever is missing is said to be missing.
     """
-    name = metadata.get("name", "unnamed model")
-    version = metadata.get("version")
-    out = [f"# Model card: {name}" + (f", version {version}" if version is not None else ""), ""]
-    out += [_summary(metadata), "", "## Intended use", ""]
+    out = [f"# Model card: {metadata.get('name', 'unnamed model')}", "", _summary(metadata), ""]
+    out += ["## Intended use", "", _use(metadata)]
+    out += ["", "## Metrics out of sample", "", *_metrics(metadata)]
+    out += ["", "## Reliability", "", *_reliability(metadata.get("reliability"))]
+    limits = [*(metadata.get("limits") or ()), *ALWAYS_TRUE]
+    out += ["", "## Limits", "", *(f"- {x}" for x in limits)]
+    for title, key in (
+        ("Data", "data"),
+        ("Architecture", "architecture"),
+        ("Training", "training"),
+        ("What made it", "made"),
+    ):
+        out += ["", f"## {title}", "", *_pairs(metadata.get(key))]
+    # the longest part last: MLflow's pages cut a description
+    out += ["", "## Features", "", *_features(metadata.get("features")), ""]
+    return "\n".join(out)
+
+
+def _use(metadata: Mapping[str, Any]) -> str:
     symbol = metadata.get("symbol")
     whom = (
         f"`{symbol}`" if symbol else "every symbol of the workspace, and symbols without a model of their own"
     )
-    out.append(
-        f"SELL, HOLD or BUY with a calibrated confidence for {whom}, "
-        f"{metadata.get('horizon_bars', 'an unstated number of')} bars of "
-        f"{metadata.get('interval', 'an unstated interval')} "
-        "ahead, as one input of a decision with risk controls."
+    ahead = (
+        f"{metadata['horizon_bars']} bars of {metadata['interval']} ahead"
+        if metadata.get("horizon_bars") and metadata.get("interval")
+        else "over the configured horizon"
     )
-    for title, key in (("Data", "data"), ("Architecture", "architecture"), ("Training", "training")):
-        out += ["", f"## {title}", "", *_pairs(metadata.get(key))]
-    out += ["", "## Features", "", *_features(metadata.get("features"))]
-    out += ["", "## Metrics out of sample", "", *_metrics(metadata)]
-    out += ["", "## Verdict of the gate", "", *_verdict(metadata.get("verdict"))]
-    out += ["", "## Reliability", "", *_reliability(metadata.get("reliability"))]
-    limits = [*(metadata.get("limits") or ()), *ALWAYS_TRUE]
-    out += ["", "## Limits", "", *(f"- {x}" for x in limits), ""]
-    return "\n".join(out)
+    return (
+        f"SELL, HOLD or BUY with a calibrated confidence for {whom}, {ahead}, "
+        "as one input of a decision with risk controls."
+    )
 
 
 def _summary(metadata: Mapping[str, Any]) -> str:
     metrics = metadata.get("metrics") or {}
-    kind = metadata.get("kind", "model")
-    created = metadata.get("created")
-    made = f", made {created}" if created else ""
+    kind = str(metadata.get("kind", "model"))
+    article = "An" if kind[0] in "aeiou" else "A"
     accuracy, base = metrics.get("ml_accuracy"), metrics.get("ml_majority_accuracy")
     if accuracy is None or base is None:
-        return f"A {kind}{made}. It has not been evaluated."
+        return f"{article} {kind}. It has not been evaluated."
     word = (
         "more often than" if accuracy > base else ("as often as" if accuracy == base else "less often than")
     )
     return (
-        f"A {kind}{made}. Out of sample it was right {number(accuracy, 'percent')} of the time, {word} always "
+        f"{article} {kind}. Out of sample it was right {number(accuracy, 'percent')} of the time, {word} always "
         f"answering the commonest class ({number(base, 'percent')})."
     )
 
@@ -123,20 +133,11 @@ def _metrics(metadata: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _verdict(verdict: Mapping[str, Any] | None) -> list[str]:
-    if not verdict:
-        return ["Not judged yet."]
-    against = verdict.get("incumbent") or "nothing"
-    return [
-        f"**{verdict['outcome']}**, against {against}.",
-        "",
-        *(f"- {r}" for r in verdict.get("reasons", ())),
-    ]
-
-
-def _reliability(reliability: Mapping[str, Any] | None) -> list[str]:
-    if not reliability:
+def _reliability(reliability: Mapping[str, Any] | float | None) -> list[str]:
+    if reliability is None:
         return ["Not computed."]
+    if isinstance(reliability, (int, float)):
+        return [f"Index **{reliability:.2f}** of 1."]
     parts = reliability.get("parts", {})
     unknown = reliability.get("unknown") or ()
     lines = [f"Index **{reliability['index']:.2f}** of 1 ({reliability.get('word', '')})."]

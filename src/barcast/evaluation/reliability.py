@@ -11,7 +11,7 @@ Six parts, each in 0..1, joined by a weighted geometric mean, so that one broken
 |              |        | Phi((log_loss_prior - log_loss) / standard error)                                         |
 | stability    | 0.15   | max(0, 1 - 2 x (best - worst period accuracy)): a spread of 50 points leaves nothing      |
 | evidence     | 0.10   | blocks / (blocks + 12): half at twelve independent blocks of calendar time                |
-| data quality | 0.15   | share of critical expectations passed, times 1 - share of missing rows                    |
+| data quality | 0.15   | share of critical expectations passed, times 1 - share of missing bars                    |
 | freshness    | 0.10   | 0.5 ** (age / half-life): age since the last label seen, half-life 90 days by default     |
 
 A part that is not known counts as 0.5 and is named in `unknown`. An index below 0.3 is called weak, above 0.6 good.
@@ -20,6 +20,7 @@ A part that is not known counts as 0.5 and is named in `unknown`. An index below
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -88,27 +89,50 @@ def index(
     """The reliability of one evaluated model.
 
     Args:
-        data_quality: share of critical expectations passed x (1 - share of missing rows), from the quality reports.
+        data_quality: share of critical expectations passed x (1 - share of missing bars).
         trained_until: end of the last label the model saw; the start of the evaluation window where absent.
         as_of: the moment it is asked for; the end of the evaluation window where absent.
     """
+    name = model or evaluation.candidate
+    return measured(
+        evaluation.metrics[name]["ml"],
+        evaluation.intervals[name]["log_loss"],
+        accuracy_spread=evaluation.metrics[name]["learning"]["accuracy_spread"],
+        window=evaluation.window,
+        block_days=evaluation.block_days,
+        data_quality=data_quality,
+        trained_until=trained_until,
+        as_of=as_of,
+        half_life_days=half_life_days,
+    )
+
+
+def measured(
+    ml: Mapping[str, float],
+    log_loss_interval: tuple[float, float],
+    *,
+    accuracy_spread: float,
+    window: tuple[datetime, datetime],
+    block_days: float,
+    data_quality: float | None = None,
+    trained_until: datetime | None = None,
+    as_of: datetime | None = None,
+    half_life_days: float = 90.0,
+) -> Reliability:
+    """The reliability from a model's numbers: its ML metrics (`ece`, `log_loss`, `log_loss_prior`), the 95% interval of
+    its log loss, and the spread of its accuracy between periods; the rest as in `index`."""
     from scipy import stats
 
-    name = model or evaluation.candidate
-    ml = evaluation.metrics[name]["ml"]
-    low, high = evaluation.intervals[name]["log_loss"]
+    low, high = log_loss_interval
     error = (high - low) / (2 * 1.96)
     gain = ml["log_loss_prior"] - ml["log_loss"]
-    skill = float(stats.norm.cdf(gain / error)) if error > 0 else None
-    days = (evaluation.window[1] - evaluation.window[0]).total_seconds() / 86400
-    blocks = max(1.0, days / evaluation.block_days)
-    age = ((as_of or evaluation.window[1]) - (trained_until or evaluation.window[0])).total_seconds() / 86400
-    spread = evaluation.metrics[name]["learning"]["accuracy_spread"]
+    blocks = max(1.0, (window[1] - window[0]).total_seconds() / 86400 / block_days)
+    age = ((as_of or window[1]) - (trained_until or window[0])).total_seconds() / 86400
     return combine(
         {
             "calibration": 1.0 - ml["ece"] / 0.20,
-            "skill": skill,
-            "stability": 1.0 - 2.0 * spread,
+            "skill": float(stats.norm.cdf(gain / error)) if error > 0 else None,
+            "stability": 1.0 - 2.0 * accuracy_spread,
             "evidence": blocks / (blocks + 12.0),
             "data_quality": data_quality,
             "freshness": 0.5 ** (max(0.0, age) / half_life_days),

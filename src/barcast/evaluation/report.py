@@ -32,6 +32,9 @@ class Context:
         learning_curves: model -> {"train_loss": [...], "validation_loss": [...]}, per epoch.
         importance: columns feature, importance and, where known, spread (over folds), any order.
         importance_words: how the importance was measured.
+        shuffled: permutation importance, columns as in importance, and shuffled_words: how it was measured.
+        attention: mean attention weight of each bar of the window, oldest first.
+        operational: what each model costs: trained_model, parameters, training_seconds, latency_ms_p50, ...
         slices: table of the sliced analysis (`blessing.Blessing.table`), blessing: its sentence.
         facts: what identifies the run (data version and hash, configuration hash, code version, seeds, ...).
         notes: further sentences, such as dropped rows or a universe chosen in hindsight.
@@ -42,6 +45,10 @@ class Context:
     learning_curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     importance: pl.DataFrame | None = None
     importance_words: str = "Rise of log loss when a feature is shuffled."
+    shuffled: pl.DataFrame | None = None
+    shuffled_words: str = "Rise of log loss when a feature is shuffled."
+    attention: Sequence[float] = ()
+    operational: pl.DataFrame | None = None
     slices: pl.DataFrame | None = None
     blessing: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +88,8 @@ def _view(evaluation: Evaluation, context: Context) -> dict[str, Any]:
         "extra_notes": list(context.notes),
         "charts": _charts(evaluation, context),
         "legend": _legend(evaluation),
+        "rival": _rival(evaluation),
+        "candidate": name,
         "cost_words": (
             f"Equal capital per symbol, decided at a bar's close, traded at the next bar's "
             f"{costs.trade_at.removeprefix('next_')}; {costs.one_way * 1e4:.3g} bps per side, "
@@ -88,12 +97,13 @@ def _view(evaluation: Evaluation, context: Context) -> dict[str, Any]:
         ),
         "models": evaluation.models,
         "comparison": report_tables.comparison(evaluation),
-        "tables": report_tables.tables(evaluation, context.slices),
+        "tables": report_tables.tables(evaluation, context.slices, context.operational),
         "confusion": _confusion(evaluation),
         "paid_bps": f"{costs.one_way * 1e4:.3g}",
         "blessing": context.blessing,
         "learning_names": ", ".join(context.learning_curves),
         "importance_words": context.importance_words,
+        "shuffled_words": context.shuffled_words,
         "method": (
             "Every row was scored by a model that had seen no label ending after the row's bar. All models "
             "answer for the same rows. An order decided at a close trades at the next bar, and positions "
@@ -169,6 +179,11 @@ def _curve_names(evaluation: Evaluation, most: int = 6) -> list[str]:
     return [*names[: most - len(tail)], *tail]
 
 
+def _rival(evaluation: Evaluation) -> str | None:
+    """What the candidate's account is held against: the present champion, else the linear baseline."""
+    return next((m for m in ("champion", "linear") if m in evaluation.models[1:]), None)
+
+
 def _legend(evaluation: Evaluation) -> list[dict[str, str]]:
     from barcast.evaluation import charts
 
@@ -218,12 +233,22 @@ def _charts(evaluation: Evaluation, context: Context) -> dict[str, str]:
             evaluation.metrics[name]["ml"]["majority_accuracy"],
         ),
     }
+    rival = _rival(evaluation)
+    if rival is not None:
+        ours, theirs = (evaluation.backtests[m].portfolio for m in (name, rival))
+        ratio = ours["equity"].to_numpy() / np.maximum(theirs["equity"].to_numpy(), 1e-12)
+        out["gain"] = charts.gain(ours["event_timestamp"].dt.replace_time_zone(None).to_numpy(), ratio)
     if context.learning_curves:
         out["learning"] = charts.learning_curves(context.learning_curves)
-    if context.importance is not None and context.importance.height:
-        top = context.importance.sort("importance", descending=True).head(20)
-        spread = top["spread"].to_list() if "spread" in top.columns else None
-        out["importance"] = charts.importance(top["feature"].to_list(), top["importance"].to_list(), spread)
+    for key, table in (("importance", context.importance), ("shuffled", context.shuffled)):
+        if table is not None and table.height:
+            top = table.sort("importance", descending=True).head(20)
+            spread = top["spread"].to_list() if "spread" in top.columns else None
+            out[key] = charts.importance(
+                top["feature"].to_list(), top["importance"].to_list(), spread, chart=key
+            )
+    if len(context.attention):
+        out["attention"] = charts.attention(context.attention)
     return out
 
 
@@ -279,7 +304,7 @@ def markdown(evaluation: Evaluation, context: Context | None = None) -> str:
         for row in group["rows"]:
             cells = (f"**{c['text']}**" if c["best"] else c["text"] for c in row["cells"])
             out.append(f"| {row['name']} | " + " | ".join(cells) + " |")
-    shown = report_tables.tables(evaluation, context.slices)
+    shown = report_tables.tables(evaluation, context.slices, context.operational)
     for title, key in (
         ("By answer and band of confidence", "bands"),
         ("If one acts only above a confidence", "thresholds"),
@@ -289,6 +314,7 @@ def markdown(evaluation: Evaluation, context: Context | None = None) -> str:
         (f"{name} by symbol", "by_symbol"),
         (f"{name} by regime", "by_regime"),
         ("TFX model analysis", "slices"),
+        ("What each model costs", "operational"),
     ):
         if key in shown:
             out += ["", f"## {title}", "", *shown[key].markdown()]

@@ -100,6 +100,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "annual_return": ("a year", "percent"),
     "sharpe": ("Sharpe", "ratio"),
     "symbol": ("symbol", "text"),
+    "horizon_bars": ("held, bars", "count"),
     "acted_rows": ("acted rows", "count"),
     "break_even_bps": ("break-even bps", "bps"),
     "capital_cap": ("capital cap", "money"),
@@ -116,6 +117,14 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "slice": ("slice", "text"),
     "accuracy_change": ("change", "percent"),
     "judgement": ("judgement", "text"),
+    "trained_model": ("model", "text"),
+    "parameters": ("parameters", "count"),
+    "training_seconds": ("trained in, s", "ratio"),
+    "epochs": ("epochs", "count"),
+    "best_epoch": ("best epoch", "count"),
+    "latency_ms_p50": ("an answer, median ms", "ratio"),
+    "latency_ms_p95": ("95% within, ms", "ratio"),
+    "size_mib": ("files, MiB", "ratio"),
     "auc": ("AUC", "number"),
 }
 
@@ -150,7 +159,9 @@ def of_frame(frame: pl.DataFrame, columns: list[str] | None = None) -> Table:
     )
 
 
-def tables(evaluation: Evaluation, slices: pl.DataFrame | None) -> dict[str, Table]:
+def tables(
+    evaluation: Evaluation, slices: pl.DataFrame | None, operational: pl.DataFrame | None = None
+) -> dict[str, Table]:
     """The candidate's tables by name."""
     own = evaluation.tables[evaluation.candidate]
     names = ("bands", "thresholds", "cost_curve", "capacity", "by_symbol")
@@ -168,6 +179,8 @@ def tables(evaluation: Evaluation, slices: pl.DataFrame | None) -> dict[str, Tab
     )
     if slices is not None and slices.height:
         out["slices"] = of_frame(slices)
+    if operational is not None and operational.height:
+        out["operational"] = of_frame(operational)
     return out
 
 

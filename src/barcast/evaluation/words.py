@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
-from barcast.evaluation import baselines
+import numpy as np
+
+from barcast.evaluation import baselines, frames
 from barcast.evaluation.results import Evaluation
 
 DASH = "–"
+ONE_SIDED = 0.8  # share of bars with the same answer from which the first paragraph says so
 
 
 def number(value: float | None, kind: str = "number") -> str:
@@ -50,7 +54,9 @@ def day(moment: datetime) -> str:
 
 
 def window(times: tuple[datetime, datetime]) -> str:
-    """2024-01-01 to 2024-06-30."""
+    """2024-01-01 to 2024-06-30, with the times of day where it is shorter than two weeks."""
+    if times[1] - times[0] >= timedelta(days=14):
+        return f"{times[0]:%Y-%m-%d} to {times[1]:%Y-%m-%d}"
     return f"{day(times[0])} to {day(times[1])}"
 
 
@@ -69,6 +75,7 @@ def lede(evaluation: Evaluation) -> str:
     ]
     sentences.append(_skill(ml))
     sentences.append(_money_words(evaluation, name, money))
+    sentences.append(_one_sided(evaluation, name))
     sentences.append(_rivals(evaluation, name))
     return " ".join(s for s in sentences if s)
 
@@ -102,6 +109,20 @@ def _money_words(evaluation: Evaluation, name: str, money: dict[str, float]) -> 
     )
 
 
+def _one_sided(evaluation: Evaluation, name: str) -> str:
+    """A model that says nearly always the same earns what the market does; its return is no proof of skill."""
+    said = np.bincount(frames.actions(evaluation.rows[name]), minlength=3) / evaluation.rows[name].height
+    side = int(np.argmax(said))
+    if said[side] < ONE_SIDED:
+        return ""
+    meaning = {
+        frames.BUY: "what it made or lost is mostly the market's own move",
+        frames.SELL: "what it made or lost is mostly the market's own move, turned",
+        frames.HOLD: "it hardly traded",
+    }[side]
+    return f"It said {frames.CLASSES[side]} on {number(float(said[side]), 'percent')} of the bars: {meaning}."
+
+
 def _rivals(evaluation: Evaluation, name: str) -> str:
     floor = (baselines.BUY_AND_HOLD, baselines.PERSISTENCE)
     loss = {m: evaluation.metrics[m]["ml"]["log_loss"] for m in evaluation.models if m not in floor}
@@ -109,9 +130,15 @@ def _rivals(evaluation: Evaluation, name: str) -> str:
         return ""
     best = min(loss, key=lambda m: loss[m])
     if best != name:
-        return (
-            f"{best} forecasts better on the same rows (log loss {loss[best]:.4f} against {loss[name]:.4f})."
-        )
+        return f"On the same rows {best} did better as a forecast (log loss {loss[best]:.4f} against {loss[name]:.4f})."
     second = min((m for m in loss if m != name), key=lambda m: loss[m])
     losses = f"log loss {loss[name]:.4f} against {loss[second]:.4f}"
     return f"On the same rows it forecasts better than {second} ({losses})."
+
+
+def stability(figures: Mapping[str, float]) -> str:
+    """`explain.stability` in a sentence."""
+    return (
+        f"Between those spans the ranking correlates {number(figures['rank_correlation'], 'ratio')}, and "
+        f"{number(figures['top_overlap'], 'percent')} of the largest are the same."
+    )

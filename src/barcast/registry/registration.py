@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from barcast import names
 from barcast.errors import RegistryError
-from barcast.registry import card, fingerprint, manifest
+from barcast.evaluation import model_card
+from barcast.registry import fingerprint, manifest
 from barcast.registry.core import Core
 from barcast.registry.fingerprint import Recorded
 from barcast.registry.metadata import VersionMetadata, code_version, environment
@@ -134,7 +136,7 @@ def _collect(
             {"files": hashes, "digest": manifest.digest(hashes)}, indent=1, sort_keys=True
         ),
         "fingerprint.json": recorded.to_json(),
-        "model_card.md": card.render(model, meta, manifest.digest(hashes)),
+        "model_card.md": _card(model, meta, manifest.digest(hashes)),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -155,3 +157,40 @@ def _collect(
             target.write_text(content, encoding="utf-8")
     # manifest.json is the one name that hash_files leaves out; its content is the model's own digest.
     return manifest.digest(manifest.hash_files(folder))
+
+
+def _card(model: str, meta: VersionMetadata, digest: str) -> str:
+    """The model card of a version, from its metadata."""
+    symbol = names.symbol_of(model)
+    shared = {names.UNIVERSAL: "universal", names.LINEAR: "linear baseline"}
+    evaluated = (
+        f"{meta.evaluated_from:%Y-%m-%d} to {meta.evaluated_until:%Y-%m-%d}, which no fitting saw"
+        if meta.evaluated_from and meta.evaluated_until
+        else "not recorded"
+    )
+    fitted = meta.trained_until.isoformat() if meta.trained_until else "not recorded"
+    return model_card.render(
+        {
+            **meta.extra,
+            "name": f"{symbol or shared.get(model.rpartition('.')[2], model)} ({model})",
+            "kind": meta.kind,
+            "symbol": symbol,
+            "data": {
+                "bars": f"version {meta.data_version}, content hash {meta.data_hash}",
+                "fitted on data until": fitted,
+                "evaluated on": evaluated,
+            },
+            "architecture": meta.extra.get("architecture", meta.parameters),
+            "metrics": meta.metrics,
+            "reliability": meta.extra.get("reliability", meta.reliability),
+            "limits": meta.limits,
+            "features": meta.features,
+            "made": {
+                "configuration": meta.config_hash,
+                "code": code_version(),
+                "files (SHA-256 over all of them)": digest,
+                "configurations tried before it": meta.num_trials,
+                **({"started from": meta.parent} if meta.parent else {}),
+            },
+        }
+    )

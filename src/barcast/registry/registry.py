@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from barcast import names
+from barcast.evaluation.gate_types import History
 from barcast.registry import approvals, audit, promotion, registration, traffic, trials
 from barcast.registry.changing import Changing
 from barcast.registry.fingerprint import Ask, Recorded
@@ -217,16 +218,6 @@ class Registry(Changing):
             return audit.served_on(self, symbol, day)
         return [self.entry_dict(entry) for entry in audit.history(self, symbol)]
 
-    def verdicts(self, symbol: str | None) -> Rows:
-        """Every verdict of the gate in the life of `symbol`'s model, oldest first: `at`, `version`,
-        `outcome`, `spent` (of the yearly budget), `numbers`. Empty where nothing was judged."""
-        name = self.model_name(symbol)
-        return [
-            {"at": e.time, "version": e.version, **e.details}
-            for e in self.ledger.read()
-            if e.model == name and e.action == "judged"
-        ]
-
     def count_trial(self, study: str, number: int) -> None:
         """Write down that a trial of a search begins; see `trials.record`."""
         trials.record(self, study, number)
@@ -234,6 +225,10 @@ class Registry(Changing):
     def num_trials(self, symbol: str | None) -> int:
         """Configurations tried so far for `symbol`'s model; see `trials.count`."""
         return trials.count(self, symbol)
+
+    def life(self, symbol: str | None) -> History:
+        """Earlier verdicts and tried configurations of `symbol`'s model, for the gate; see `trials.life`."""
+        return trials.life(self, symbol)
 
     def verify(self, *, mlflow: bool = True) -> Findings:
         """Every inconsistency found; empty when all is well."""

@@ -7,6 +7,7 @@ trial whose process died counts too, and none can be taken away unseen. Searches
 from __future__ import annotations
 
 from barcast import names
+from barcast.evaluation.gate_types import Attempt, History
 from barcast.registry.core import Core
 
 TRIED = "tried"
@@ -34,3 +35,19 @@ def count(core: Core, symbol: str | None) -> int:
             study = str(entry.details["study"])
             highest[study] = max(highest.get(study, 0), int(entry.details["trial"]) + 1)
     return sum(highest.values())
+
+
+def life(core: Core, symbol: str | None) -> History:
+    """What the gate must know of a model's life: every earlier verdict on it, and the configurations tried for it."""
+    name = core.model_name(symbol)
+    attempts = tuple(
+        Attempt(
+            entry.time,
+            float(entry.details.get("spent") or 0.0),
+            entry.details["outcome"],
+            entry.details.get("numbers", {}).get("candidate_sharpe_per_block"),
+        )
+        for entry in core.ledger.read()
+        if entry.model == name and entry.action == "judged"
+    )
+    return History(attempts, max(1, count(core, symbol)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from barcast import clock, names
-from barcast.steps import candidates, slices
+from barcast.steps import candidates, incumbents, slices, summary
 from barcast.steps._record import Run, step
 
 if TYPE_CHECKING:
@@ -35,31 +35,46 @@ def register(
     Returns:
         JSON list of {word, version}.
     """
-    from barcast.registry import Registry, VersionMetadata
+    from barcast.errors import RefusedError
+    from barcast.registry import Registry, VersionMetadata, manifest
 
     registry = Registry(run.workspace, run.config)
-    summary = json.loads((Path(predictions) / "summary.json").read_text())
+    measured = summary.read(predictions)
     versions = []
     for candidate in candidates.found(linear, universal, symbols, only_own):
         if not candidate.new:
             continue
         serving = json.loads((candidate.folder / "assets.extra" / "serving.json").read_text())
-        judged = summary["models"][candidate.word]
+        judged = measured["models"][candidate.word]
+        if manifest.digest(manifest.hash_files(candidate.folder)) != judged["digest"]:
+            raise RefusedError(
+                f"The files of {candidate.word} are not those that were scored.",
+                hint="Evaluate again; nothing may write to a model after its evaluation.",
+            )
         metadata = VersionMetadata(
             kind=candidate.kind,
             data_version=str(int(lineage["data_version"])),
             data_hash=lineage["data_hash"],
             config_hash=run.config.hash,
             features=tuple(serving["feature_names"]),
-            metrics={k: v for k, v in judged["metrics"].items() if v is not None},
-            trained_until=datetime.fromisoformat(summary["seen_until"]),
-            evaluated_from=datetime.fromisoformat(summary["first"]),
-            evaluated_until=datetime.fromisoformat(summary["last"]),
+            metrics=judged["metrics"],
+            parameters=judged["architecture"] | {f"training.{k}": v for k, v in judged["training"].items()},
+            trained_until=datetime.fromisoformat(measured["seen_until"]),
+            evaluated_from=datetime.fromisoformat(measured["first"]),
+            evaluated_until=datetime.fromisoformat(measured["last"]),
             parent="" if candidate.symbol is None else names.model_name(run.config.workspace, None),
-            reliability=judged.get("reliability"),
+            reliability=judged["reliability"]["index"],
             num_trials=registry.num_trials(candidate.word),
-            limits=tuple(summary["limits"]),
-            extra={"run_id": run.key, "seed": run.config.seed},
+            limits=tuple(measured["limits"]),
+            extra={
+                "run_id": run.key,
+                "interval": run.config.interval,
+                "horizon_bars": run.config.horizon_bars,
+                "architecture": judged["architecture"],
+                "training": judged["training"],
+                "baselines": judged["baselines"],
+                "reliability": judged["reliability"],
+            },
         )
         version = registry.register(
             candidate.folder,
@@ -82,32 +97,38 @@ def gate(
     Returns:
         `promote` when a winner was approved by the configuration, `wait` when a person must approve, else `keep`.
     """
-    from barcast.evaluation.gate import History, Scored, decide
+    from barcast.evaluation.gate import Scored, decide, incomparable
     from barcast.registry import Registry
 
     registry = Registry(run.workspace, run.config)
-    summary = json.loads((Path(predictions) / "summary.json").read_text())
-    seen = datetime.fromisoformat(summary["seen_until"])
+    measured = summary.read(predictions)
+    seen = datetime.fromisoformat(measured["seen_until"])
     checks = _infrastructure(run, registry, versions)
-    sliced, table = slices.read(blessing)
+    sliced = slices.read(blessing)
     words = [item["word"] for item in json.loads(versions)]
     winners: dict[str, Scored] = _standing(registry, predictions, words, seen)
     verdicts, judged = [], []
     for item in json.loads(versions):
         word, version = item["word"], int(item["version"])
-        mine = Scored(word, pl.read_parquet(candidates.results_file(predictions, word)), seen)
+        rows = pl.read_parquet(candidates.results_file(predictions, word))
+        mine = Scored(word, rows, seen, summary.seed_noise(measured, word))
         incumbent = _incumbent(registry, predictions, word, winners, seen)
-        verdict = decide(
-            mine,
-            incumbent,
-            run.config.gate,
-            History(attempts=attempts(registry, word), num_trials=registry.num_trials(word)),
-            costs=run.config.costs,
-            horizon_bars=run.config.horizon_bars,
-            as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it
-            checks=[checks[word], *_blessing(word, sliced)],
-        )
-        if word == names.LINEAR and incumbent is None:
+        looked = [checks[word], *slices.check(sliced, word)]
+        barrier = incumbents.unscored(predictions, word)
+        if barrier is not None:
+            verdict = incomparable(word, *barrier, looked)
+        else:
+            verdict = decide(
+                mine,
+                incumbent,
+                run.config.gate,
+                registry.life(word),
+                costs=run.config.costs,
+                horizon_bars=run.config.horizon_bars,
+                as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it
+                checks=looked,
+            )
+        if word == names.LINEAR and incumbent is None and barrier is None:
             verdict = baseline_floor(verdict)
         judged.append(verdict)
         registry.judge(word, version, verdict)
@@ -127,7 +148,7 @@ def gate(
         )
         run.note(f"{word}: {verdict.outcome}")
     (run.folder / "verdicts.json").write_text(json.dumps(verdicts, indent=2))
-    context = {"verdicts": judged, "slices": table, "blessing": sliced["sentence"]}
+    context = {"verdicts": judged, **slices.shown(sliced)}
     _report(run, bars, dataset_path, predictions, report, context)
     counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
     run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
@@ -151,15 +172,6 @@ def baseline_floor(verdict: Verdict) -> Verdict:
         *(f"It is weak: {c.name}: {c.detail}" for c in failed),
     )
     return replace(verdict, outcome="promote", reasons=reasons)
-
-
-def _blessing(word: str, sliced: dict[str, Any]) -> list[Any]:
-    """The check of the sliced analysis, which looks at the universal model."""
-    from barcast.evaluation.gate import Check
-
-    if word != names.UNIVERSAL or sliced["passed"] is None:
-        return []
-    return [Check("blessing", sliced["passed"], sliced["detail"], sliced["on_failure"])]
 
 
 def _report(
@@ -216,21 +228,6 @@ def _standing(registry: Any, predictions: str, new: Sequence[str], seen: datetim
     if names.UNIVERSAL not in (*new, *standing) and names.LINEAR in standing:
         standing[names.UNIVERSAL] = standing[names.LINEAR]
     return standing
-
-
-def attempts(registry: Any, word: str) -> list[Any]:
-    """Earlier attempts at the gate in this model's life, from the ledger."""
-    from barcast.evaluation.gate import Attempt
-
-    return [
-        Attempt(
-            datetime.fromisoformat(str(entry["at"])),
-            float(entry["spent"] or 0.0),
-            entry["outcome"],
-            entry["numbers"].get("candidate_sharpe_per_block"),
-        )
-        for entry in registry.verdicts(word)
-    ]
 
 
 def _infrastructure(run: Run, registry: Any, versions: str) -> dict[str, Any]:

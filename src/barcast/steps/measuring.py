@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from barcast import names
+from barcast.steps import incumbents, summary
 from barcast.steps._record import Run
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def measure(run: Run, bars_path: str, dataset: Dataset, fold: Fold, predictions:
         rest = whole[names.UNIVERSAL].filter(~pl.col("symbol").is_in(answered["symbol"].unique().implode()))
         whole[OWN] = pl.concat([answered, rest]).with_columns(model=pl.lit(OWN))
     whole["linear"] = frames[f"candidate-{names.LINEAR}"]
-    if (champion := frames.get(f"champion-{names.UNIVERSAL}")) is not None:
+    if (champion := incumbents.answering_now(predictions, whole[names.UNIVERSAL])) is not None:
         whole["champion"] = champion
     if (trees := frames.get("baseline-lightgbm")) is not None:
         whole["lightgbm"] = trees
@@ -101,6 +102,7 @@ def context(
     blessing: str = "",
 ) -> Context:
     """What the report says beside the figures."""
+    from barcast.evaluation import words
     from barcast.evaluation.report import Context
 
     explained = json.loads((predictions / "explained.json").read_text())
@@ -114,7 +116,13 @@ def context(
         verdicts=list(verdicts),
         learning_curves={"universal": explained["curves"]} if explained["curves"] else {},
         importance=pl.read_parquet(predictions / "importance.table"),
-        importance_words="Mean absolute integrated gradient, spread over three spans of the test.",
+        importance_words="Mean absolute integrated gradient, spread over three spans of the test. "
+        + words.stability(explained["stability"]),
+        shuffled=pl.read_parquet(predictions / "permutation.table"),
+        shuffled_words="The largest of these, each shuffled over the rows: its share of the rise of log loss, with its "
+        "spread over three spans. " + words.stability(explained["permutation_stability"]),
+        attention=explained["attention"],
+        operational=_operational(predictions),
         slices=slices,
         blessing=blessing,
         facts={
@@ -125,4 +133,26 @@ def context(
             **{f"{name} span": text for name, text in bounds.items()},
             **dropped,
         },
+    )
+
+
+def _operational(predictions: Path) -> pl.DataFrame | None:
+    """What each model costs; None in the report of the step that is about to write it."""
+    if not (predictions / "summary.json").exists():
+        return None
+    kept = (
+        "parameters",
+        "training_seconds",
+        "epochs",
+        "best_epoch",
+        "latency_ms_p50",
+        "latency_ms_p95",
+        "size_mib",
+    )
+    return pl.DataFrame(
+        [
+            {"trained_model": word} | {k: model["metrics"].get(f"operational_{k}") for k in kept}
+            for word, model in summary.read(predictions)["models"].items()
+        ],
+        infer_schema_length=None,
     )

@@ -17,7 +17,6 @@ from barcast.operations.runs import new_run_id
 from barcast.serving import learn
 from barcast.steps._record import Run
 from barcast.steps.asking import candidate_server
-from barcast.steps.govern import attempts
 
 if TYPE_CHECKING:
     from barcast.evaluation.gate import Verdict
@@ -34,7 +33,7 @@ def offer(config: Config) -> tuple[int, Verdict]:
         RefusedError: it has not answered any outcome that it had not learnt from.
         ServingError: there is no shadow.
     """
-    from barcast.evaluation.gate import Check, History, Scored, decide
+    from barcast.evaluation.gate import Check, Scored, decide
     from barcast.registry import Registry, VersionMetadata
 
     workspace, word = config.open_workspace(), names.UNIVERSAL
@@ -75,7 +74,7 @@ def offer(config: Config) -> tuple[int, Verdict]:
         Scored(f"shadow of version {champion['version']}", mine),
         Scored(f"champion v{champion['version']} of {word}", theirs),
         config.gate,
-        History(attempts=attempts(registry, word)),
+        registry.life(word),
         costs=config.costs,
         horizon_bars=config.horizon_bars,
         as_of=clock.now(),

@@ -17,6 +17,7 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
         Figures of the network's training for the run's metrics.
     """
     from barcast import datasets, splits, training
+    from barcast.training import seeds
 
     dataset = datasets.load(Path(dataset_path))
     fold = splits.holdout(dataset.rows, run.config.splits)
@@ -33,7 +34,20 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
         inputs=inputs,
         on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
     )
-    network = training.compressed(network, dataset, fold, run.config)
+    noise = {}
+    if run.config.training.noise_seeds:
+        run.note("the same network with another seed: how much of a gain is luck")
+        noise = seeds.noise(
+            network,
+            lambda other: training.train_universal(
+                dataset, fold, other, run.folder / f"seed-{other.seed}", inputs=inputs
+            ),
+            dataset,
+            fold,
+            run.config,
+            num_seeds=run.config.training.noise_seeds,
+        )
+    network = training.compressed(network, dataset, fold, run.config).with_facts(seed_noise=noise)
     network.export(Path(universal_path))
     figures = {k: float(v) for k, v in network.info.facts.items() if isinstance(v, int | float)}
     run.note(f"{len(fold.train):,} training rows, {_parameters(network):,} parameters, {_figures(figures)}")

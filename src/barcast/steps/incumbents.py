@@ -1,0 +1,58 @@
+"""What answers now, as per-row results: what a candidate is compared with in the report and by slices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from barcast import names
+from barcast.steps import candidates
+
+_UNSCORED = "unscored.json"
+KEYS = ("symbol", "event_timestamp")
+
+
+def same_bars(rows: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the bars of `like`, in its order."""
+    return like.select(KEYS).join(rows, on=KEYS, how="inner", maintain_order="left")
+
+
+def answering_now(predictions: str | Path, like: pl.DataFrame) -> pl.DataFrame | None:
+    """Results of the live models on the bars of `like`: each symbol by its own champion where it has one, else by the
+    universal champion, else by the baseline's. None where they do not answer for all of those bars."""
+    shared = [
+        pl.read_parquet(file)
+        for word in (names.UNIVERSAL, names.LINEAR)
+        if (file := candidates.results_file(predictions, word, champion=True)).exists()
+    ]
+    parts = []
+    for symbol in like["symbol"].unique(maintain_order=True):
+        own = candidates.results_file(predictions, symbol, champion=True)
+        found = [pl.read_parquet(own)] if own.exists() else shared
+        parts += [frame.filter(pl.col("symbol") == symbol) for frame in found[:1]]
+    answered = same_bars(pl.concat(parts), like) if parts else like.clear()
+    return answered if answered.height == like.height else None
+
+
+def cannot_score(predictions: Path, word: str, version: int, why: str) -> None:
+    """Remember that the live version of `word` does not fit these rows, so that the gate does not judge without it."""
+    file = predictions / _UNSCORED
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | {word: [version, why]}))
+
+
+def unscored(predictions: str | Path, word: str) -> tuple[str, str] | None:
+    """What answers for `word` now where that could not be scored: its name and the reason; else None."""
+    file = Path(predictions) / _UNSCORED
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for answering in dict.fromkeys((word, names.UNIVERSAL, names.LINEAR)):
+        if candidates.results_file(predictions, answering, champion=True).exists():
+            return None
+        if answering in known:
+            version, why = known[answering]
+            return f"champion v{version} of {answering}", why
+        if word == names.LINEAR:
+            return None
+    return None
