@@ -61,6 +61,7 @@ def select(
     least_stability: float = 0.5,
     max_features: int | None = None,
     min_features: int = 20,
+    most_candidates: int = 120,
     sample_rows: int = 20_000,
     seed: int = 0,
 ) -> Selection:
@@ -74,6 +75,7 @@ def select(
         least_information: columns with less mutual information than shuffled labels give plus this (nats) go.
         least_stability: least share of folds in which shuffling the column must hurt.
         max_features, min_features: bounds on the number chosen; the best by information fill up to the minimum.
+        most_candidates: how many of the best by information are tried for importance, which costs most.
         sample_rows: rows used at most (evenly spaced), for speed.
 
     Raises:
@@ -124,11 +126,13 @@ def select(
                 reasons[k] = f"dropped: rank correlation {alike[worst]:.3f} with {titles[kept[worst]]}"
                 continue
         kept.append(k)
-    informed = [k for k in kept if information[k] > floor]
+    informed = [k for k in kept if information[k] > floor][: max(most_candidates, min_features)]
     if len(informed) < min_features:
         informed = kept[:min_features]
     for k in kept:
-        if k not in informed:
+        if k not in informed and information[k] > floor:
+            reasons[k] = f"dropped: information {information[k]:.5f} is not among the best {len(informed)}"
+        elif k not in informed:
             reasons[k] = f"dropped: information {information[k]:.5f} is no more than chance ({floor:.5f})"
 
     importance, stability = np.full(num, np.nan), np.full(num, np.nan)
