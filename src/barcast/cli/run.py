@@ -44,7 +44,9 @@ def run(
 
     arguments = read_arguments(pipeline, settings_of_run or [])
     if pipeline != "training" and path is None and bars is None:
-        config = current(None)
+        given = {"interval": interval, "workspace": workspace}
+        changed = {name: value for name, value in given.items() if value}
+        config = Config.model_validate({**current(None).model_dump(), **changed})
     else:
         config = _configuration(path, bars, interval, workspace)
     remember(config)
