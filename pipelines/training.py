@@ -34,6 +34,7 @@ def training(config: str, run_id: str, gpus: str = "0", gpu_nodes: dict = NO_NOD
                         data=made.data,
                         batch=batch,
                         dataset=made.dataset,
+                        linear=base.outputs["linear"],
                         universal=base.outputs["universal"],
                     ),
                     cached=True,

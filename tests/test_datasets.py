@@ -84,6 +84,18 @@ def test_symbol_ids_are_append_only() -> None:
     assert set(found.symbol_id[found.of_symbol("S0")]) == {3}
 
 
+def test_one_symbol_alone_reads_the_same_windows() -> None:
+    frame = bars(symbols=3)
+    found = datasets.build(features(frame), labels.make(frame, horizon_bars=3), lookback_bars=10)
+    alone, rows = found.only("S1")
+    assert len(alone.features) < len(found.features) / 2
+    assert alone.rows.equals(found.rows[rows])
+    np.testing.assert_array_equal(alone.windows(np.arange(len(rows))), found.windows(rows))
+    np.testing.assert_array_equal(alone.symbol_id, found.symbol_id[rows])
+    nobody, none = found.only("S9")
+    assert len(nobody) == len(none) == 0
+
+
 def test_saved_dataset_loads_equal_and_a_half_written_one_is_refused(tmp_path: Path) -> None:
     frame = bars()
     found = datasets.build(features(frame), labels.make(frame, horizon_bars=3), lookback_bars=10)

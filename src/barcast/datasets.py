@@ -86,6 +86,27 @@ class Dataset:
         """Positions of one symbol's rows, (k,) int64, empty for an unknown symbol."""
         return np.flatnonzero((self.rows["symbol"] == symbol).to_numpy())
 
+    def broken(self, rows: np.ndarray) -> np.ndarray:
+        """Those of the rows whose window holds NaN or infinite values; `build` makes none."""
+        bad = np.zeros(len(self.features) + 1, dtype=np.int64)
+        for start in range(0, len(self.features), 16384):
+            piece = self.features[start : start + 16384]
+            bad[start + 1 : start + 1 + len(piece)] = ~np.isfinite(piece).all(axis=1)
+        bad = np.cumsum(bad)
+        after = self.window_end[rows] + 1
+        found: np.ndarray = rows[bad[after] > bad[after - self.lookback_bars]]
+        return found
+
+    def only(self, symbol: str) -> tuple[Dataset, np.ndarray]:
+        """One symbol's rows over its own bars, a view of these, and the rows' positions here (k,) int64."""
+        rows = self.of_symbol(symbol)
+        found = self.take(rows)
+        if not len(rows):
+            return replace(found, features=self.features[:0]), rows
+        first, last = found.window_end.min() - self.lookback_bars + 1, found.window_end.max()
+        bars = self.features[first : last + 1]
+        return replace(found, features=bars, window_end=found.window_end - first), rows
+
     def take(self, rows: np.ndarray) -> Dataset:
         """The same features with these rows only."""
         return replace(
@@ -203,7 +224,7 @@ def save(dataset: Dataset, folder: Path) -> Path:
 
 
 def load(folder: Path) -> Dataset:
-    """A dataset written by `save`.
+    """A dataset written by `save`; the feature matrix stays in its file and is read as it is used.
 
     Raises:
         DataError: the folder was not finished, or cannot be read.
@@ -216,7 +237,8 @@ def load(folder: Path) -> Dataset:
         with np.load(folder / "index.npz", allow_pickle=False) as index:
             window_end, symbol_id = index["window_end"], index["symbol_id"]
         return Dataset(
-            features=np.load(folder / "features.npy", allow_pickle=False),
+            # Worker processes of one machine then share its pages.
+            features=np.load(folder / "features.npy", allow_pickle=False, mmap_mode="r"),
             feature_names=tuple(about["feature_names"]),
             lookback_bars=int(about["lookback_bars"]),
             window_end=window_end,

@@ -9,7 +9,9 @@ from barcast.errors import ConfigError
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + "-")
 UNIVERSAL = "universal"
-LINEAR = "_linear"  # the baseline served as a fallback; no slug can begin like this
+LINEAR = "_linear"  # the baseline served as a fallback; no slug can begin like this, nor the next
+ENSEMBLE = "_ensemble"
+SHARED = (UNIVERSAL, LINEAR, ENSEMBLE)  # words of models that answer for every symbol
 
 
 def slug(symbol: str) -> str:
@@ -48,7 +50,12 @@ def linear_name(workspace: str) -> str:
     return f"{workspace}.{LINEAR}"
 
 
+def ensemble_name(workspace: str) -> str:
+    """The registered and served name of the workspace's ensemble."""
+    return f"{workspace}.{ENSEMBLE}"
+
+
 def symbol_of(name: str) -> str | None:
-    """The symbol that a model name belongs to; None for the universal model and the linear baseline."""
+    """The symbol that a model name belongs to; None for a model of all symbols."""
     tail = name.rpartition(".")[2]
-    return None if tail in (UNIVERSAL, LINEAR) else unslug(tail)
+    return None if tail in SHARED else unslug(tail)

@@ -80,12 +80,27 @@ def test_the_report_and_the_outcome_are_kept(ran: Ran) -> None:
 def test_every_candidate_is_registered_with_what_made_it(ran: Ran) -> None:
     registry = Registry(ran.config.open_workspace(), ran.config)
     words = {row["symbol"] for row in registry.list()}
-    assert {"_linear", "universal", "AAPL", "MSFT"} <= words
+    assert {"_linear", "universal", "_ensemble", "AAPL", "MSFT"} <= words
     assert "FB" not in words  # too little history for a model of its own
     shown = registry.show("universal")
     assert shown["config_hash"] == ran.config.hash
     assert len(shown["data_hash"]) == 64
     assert shown["metrics"]["ml_accuracy"] > 0
+
+
+def test_ladder_tells_for_each_symbol_what_could_answer(ran: Ran) -> None:
+    import polars as pl
+
+    ladder = pl.read_csv(ran.run / "ladder.csv")
+    assert {"AAPL", "MSFT", "FB"} <= set(ladder["symbol"])
+    own = dict(ladder.select("symbol", "own_log_loss").iter_rows())
+    assert own["FB"] is None
+    assert own["AAPL"] > 0
+    assert ladder["ensemble_log_loss"].null_count() == 0
+    assert set(ladder["best"]) <= {"linear", "universal", "ensemble", "own", "champion"}
+    members = pl.read_csv(ran.run / "members.csv")
+    assert {"network", "linear", "trend", "volume"} <= set(members["member"])
+    assert "Log loss of what could answer" in (ran.run / "report.html").read_text()
 
 
 def test_cold_start_symbol_is_answered_by_a_model_of_all_symbols(ran: Ran) -> None:

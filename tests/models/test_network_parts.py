@@ -39,6 +39,37 @@ def test_fused_unrolled_and_keras_lstm_give_the_same_numbers(x: np.ndarray) -> N
     np.testing.assert_allclose(np.asarray(theirs(x)), b, atol=1e-6)
 
 
+def test_recurrent_dropout_drops_weights_in_training_only(x: np.ndarray) -> None:
+    from barcast.models.layers import Recurrent
+
+    plain, dropping = (
+        Recurrent(6, fused=True, seed=1),
+        Recurrent(6, fused=True, seed=1, recurrent_dropout=0.4),
+    )
+    expected = np.asarray(plain(x))
+    np.testing.assert_array_equal(np.asarray(dropping(x)), expected)
+    first, second = (np.asarray(dropping(x, training=True)) for _ in range(2))
+    # The first state reads no recurrent weight; later ones differ, from call to call too.
+    np.testing.assert_allclose(first[:, 0], expected[:, 0], atol=1e-6)
+    assert np.abs(first[:, -1] - expected[:, -1]).max() > 1e-3
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_lstm_in_mixed_precision_stays_near_float32() -> None:
+    from barcast.models.layers import Recurrent
+
+    x = np.random.default_rng(0).normal(size=(4, 9, 14)).astype("float32")
+    exact = Recurrent(6, fused=True, seed=1)
+    mixed = Recurrent(6, fused=True, seed=1, dtype="mixed_bfloat16")
+    expected = np.asarray(exact(x))
+    mixed(x)
+    mixed.set_weights(exact.get_weights())
+    for training in (True, False):
+        found = mixed(x, training=training)
+        assert found.dtype == "bfloat16"
+        np.testing.assert_allclose(np.asarray(found).astype("float32"), expected, atol=0.03)
+
+
 def test_gradients_of_fused_and_unrolled_lstm_agree(x: np.ndarray) -> None:
     import tensorflow as tf
 
@@ -236,3 +267,22 @@ def test_rules_name_an_obvious_bull_and_bear_and_never_look_ahead() -> None:
     assert full["regime"][290] == regime.REGIMES.index("bear")
     part = regime.rules(bars(prices[:200]))
     assert part.equals(full[:200])
+
+
+def test_known_regimes_are_those_that_the_features_state() -> None:
+    frame = bars(np.linspace(100, 130, 4))
+    stated = frame.select("symbol", "event_timestamp").with_columns(
+        trend_score_50=pl.Series([None, 0.3, -6.0, 1.5]),
+        trend_regime_bull=pl.Series([None, 0.0, 0.0, 1.0]),
+        trend_regime_bear=pl.Series([None, 0.0, 1.0, 0.0]),
+        trend_regime_sideways=pl.Series([None, 1.0, 0.0, 0.0]),
+        volatility_regime_low=pl.Series([None, None, 1.0, 0.0]),
+        volatility_regime_medium=pl.Series([None, None, 0.0, 0.0]),
+        volatility_regime_high=pl.Series([None, None, 0.0, 1.0]),
+    )
+    found = regime.known(frame, stated)
+    assert found["regime"].to_list() == [None, 2, 1, 0]
+    assert found["volatility_regime"].to_list() == [None, None, 0, 2]
+    assert found["trend_strength"].to_list() == [None, pytest.approx(0.1), 1.0, 0.5]
+    without = regime.known(frame, stated.drop("trend_score_50"))
+    assert without.equals(regime.rules(frame))

@@ -194,9 +194,11 @@ def test_universal_and_linear_models_have_their_own_names(registry: Registry, pr
     assert registry.incumbent("AAPL") == ("daily._linear", 1, "linear")
     promoted(None)
     assert registry.incumbent("AAPL") == ("daily.universal", 1, "network")
+    promoted("_ensemble", kind="ensemble")
+    assert registry.incumbent("AAPL") == ("daily._ensemble", 1, "ensemble")
     promoted("AAPL")
     assert registry.incumbent("AAPL") == ("daily.AAPL", 1, "network")
-    assert [row["symbol"] for row in registry.list()] == ["AAPL", "_linear", "universal"]
+    assert [row["symbol"] for row in registry.list()] == ["AAPL", "_ensemble", "_linear", "universal"]
     assert registry.incumbent("universal") == ("daily.universal", 1, "network")
 
 

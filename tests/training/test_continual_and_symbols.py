@@ -11,7 +11,7 @@ import pytest
 
 from barcast.errors import DataError, ModelError
 from barcast.splits import Fold
-from barcast.training import continual, symbols
+from barcast.training import TrainedModel, continual, symbols
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_update_refuses_what_it_cannot_do(
         continual.update(linear, dataset, new_fold, small, method="plain")
 
 
-def test_most_correlated_finds_the_twin_and_parents_follow_the_setting(tools: Any, small: Any) -> None:
+def test_most_correlated_finds_the_twin(tools: Any) -> None:
     import polars as pl
 
     market = tools.bars()
@@ -162,11 +162,6 @@ def test_most_correlated_finds_the_twin_and_parents_follow_the_setting(tools: An
     assert found is not None
     assert found[0] == "S1"
     assert found[1] == pytest.approx(1.0)
-    own = {name: Path(name) for name in ("S0", "S1", "S2")}
-    for mode, parent in (("most_correlated", "S1"), ("universal", "universal")):
-        settings = replace(small, training=small.training.model_copy(update={"transfer_from": mode}))
-        chosen = symbols.parent_of(both, every, "TWIN", settings, universal=Path("universal"), own=own)
-        assert chosen == Path(parent)
 
 
 def test_priorities_put_money_and_movement_first(market: Any) -> None:
@@ -184,30 +179,65 @@ def test_priorities_put_money_and_movement_first(market: Any) -> None:
 def test_ladder_reports_every_symbol_on_the_same_rows(
     universal: Any, linear: Any, dataset: Any, fold: Any
 ) -> None:
-    found = symbols.ladder(dataset, fold.test, linear=linear, universal=universal, own={"S0": universal})
+    import polars as pl
+
+    thresholds = universal.info.thresholds
+    base, simple = (
+        m.predictions(dataset, fold.test, thresholds=thresholds).filter(pl.col("label").is_not_null())
+        for m in (universal, linear)
+    )
+    right = pl.col("symbol") == "S0"
+    sure = [
+        pl.when(pl.col("label") == i).then(0.9).otherwise(0.05).alias(c)
+        for i, c in enumerate(("p_sell", "p_hold", "p_buy"))
+    ]
+    found = symbols.ladder(
+        {
+            "linear": simple,
+            "universal": base,
+            "own": base.filter(right).with_columns(sure),
+            "champion": base.filter(pl.col("symbol") == "S1"),
+        }
+    )
     assert found["symbol"].to_list() == ["S0", "S1", "S2"]
-    assert found["rows"].sum() == len(fold.test)
+    assert found["rows"].sum() == base.height
     first = found.row(0, named=True)
-    # An own model that is only as good as the universal one does not replace it.
-    assert first["own_log_loss"] == first["universal_log_loss"]
-    assert first["answers"] != "own"
+    assert first["own_log_loss"] == pytest.approx(-np.log(0.9))
+    assert first["own_accuracy"] == 1
+    assert first["best"] == "own"
+    # A champion that is only as good as the universal model does not pass it.
+    assert found["best"][1] != "champion"
     assert found["own_log_loss"].null_count() == 2
 
 
-@pytest.mark.slow
-def test_parallel_training_survives_one_failure(
+def test_each_symbol_keeps_the_better_parent_and_one_failure_stops_nothing(
     universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
 ) -> None:
     universal.save(tmp_path / "universal")
-    quick = replace(
-        small, training=small.training.model_copy(update={"transfer_mode": "head", "transfer_epochs": 1})
-    )
-    found = symbols.train_many(
-        tmp_path / "universal", dataset, ["S0", "MISSING", "S1"], fold, quick, tmp_path / "own", workers=2
+    training = small.training.model_copy(update={"transfer_mode": "full", "transfer_epochs": 1})
+    found = symbols.train_symbols(
+        tmp_path / "universal",
+        dataset,
+        ["S0", "MISSING", "S1"],
+        fold,
+        replace(small, training=training),
+        tmp_path / "own",
+        export_dir=tmp_path / "models",
+        workers=1,
     )
     assert [o.symbol for o in found] == ["S0", "MISSING", "S1"]
     assert [o.folder is not None for o in found] == [True, False, True]
     assert "training rows" in found[1].error
+    first = found[0]
+    assert set(first.rungs) == {"universal", "from universal", "from S1"}
+    better = min(("from universal", "from S1"), key=lambda name: first.rungs[name])
+    assert first.folder is not None
+    assert first.folder.name == better.replace(" ", "-")
+    served = TrainedModel.load(tmp_path / "models" / "S0")
+    assert served.info.facts["rungs"] == dict(first.rungs)
+    assert served.info.facts["parent_symbol"] == (None if better == "from universal" else "S1")
+    assert (tmp_path / "models" / "S1" / "saved_model.pb").is_file()
+    assert not (tmp_path / "models" / "MISSING").exists()
 
 
 def test_hidden_markov_regimes_are_filtered_and_named() -> None:

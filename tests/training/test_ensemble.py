@@ -33,6 +33,13 @@ def test_ensemble_is_one_savedmodel_with_the_same_answers(
     again = TrainedModel.load(path).answers(dataset, rows)
     np.testing.assert_array_equal(again["probabilities"], expected["probabilities"])
     np.testing.assert_allclose(served["probabilities"].sum(axis=1), 1, atol=1e-5)
+    votes = savedmodel.predict(
+        path, dataset.windows(rows), joined.symbol_ids(dataset)[rows], signature="members"
+    )
+    names = savedmodel.members(path)
+    assert names[:3] == ("network", "linear", "momentum")
+    assert votes["member_probabilities"].shape == (7, len(names), 3)
+    np.testing.assert_allclose(votes["member_weights"].sum(axis=1), 1, atol=1e-5)
 
 
 def test_ensemble_is_not_worse_than_chance_and_tracks_its_members(

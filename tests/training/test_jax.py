@@ -35,7 +35,9 @@ config = ModelConfig(lstm_units=(6,), attention_heads=2, attention_key_dim=4, de
 network = Network(architecture(config, num_features=5, lookback_bars=lookback), seed=1).build_once()
 optimiser = adamw(TrainingConfig())
 optimiser.build(network.trainable_variables)
-steps = JaxSteps(network, data, Targets(arrays, 1.0, (0.3, 0.3, 0.4)), LossConfig(), optimiser) rows = np.arange(n)
+steps = JaxSteps(network, data, Targets(arrays, 1.0, (0.3, 0.3, 0.4)), LossConfig())
+steps.begin(optimiser)
+rows = np.arange(n)
 before = steps.evaluate(rows)["loss"]
 for _ in range(30):
     steps.train(rows)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Versions, decisions and what is live.")
 
-SymbolArgument = Annotated[str, typer.Argument(help="A symbol, `universal`, or `_linear` for the baseline.")]
+SymbolArgument = Annotated[
+    str, typer.Argument(help="A symbol, `universal`, `_ensemble`, or `_linear` for the baseline.")
+]
 ByOption = Annotated[str, typer.Option("--by", help="Who decides.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why.")]
 VersionOption = Annotated[

@@ -214,7 +214,12 @@ class TrainingConfig(Section):
         default="float32", description="Number format of the layers' products."
     )
     max_epoch_rows: int | None = Field(
-        default=None, ge=1, description="Rows drawn for each epoch (all training rows when None)."
+        default=None, ge=1, description="Most rows drawn for each epoch; None takes the preset's."
+    )
+    max_validation_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most rows, evenly spread, that early stopping looks at; None takes the preset's.",
     )
     nan_restarts: int = Field(
         default=2, ge=0, description="Restores of the last checkpoint after a NaN loss, then an error."
@@ -237,14 +242,23 @@ class TrainingConfig(Section):
     transfer_learning_rate: float = Field(
         default=5e-4, gt=0, description="Peak learning rate of a symbol's fine-tuning."
     )
-    transfer_from: Literal["universal", "most_correlated"] = Field(
-        default="universal", description="The parent of a symbol's model."
+    transfer_from: Literal["universal", "most_correlated", "best"] = Field(
+        default="best",
+        description="The parent of a symbol's model: the universal one, the model of the symbol that moves most like "
+        "it, or whichever of the two gives the lower validation loss.",
     )
     min_symbol_rows: int = Field(
         default=1000, ge=1, description="Training rows a symbol needs for a model of its own."
     )
-    symbols_per_step: int = Field(default=8, ge=1, description="Symbols trained in one pipeline step.")
-    workers: int = Field(default=1, ge=1, description="Worker processes that train symbols side by side.")
+    symbols_per_step: int = Field(default=16, ge=1, description="Symbols trained in one pipeline step.")
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Worker processes that train symbols side by side; None for one a core.",
+    )
+    ensemble: bool = Field(
+        default=True, description="Join network, linear model and specialists into a further candidate."
+    )
     continual: Literal["plain", "replay", "ewc", "distillation", "progressive"] = Field(
         default="replay", description="How an existing model learns new bars without losing the old ones."
     )

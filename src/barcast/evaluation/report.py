@@ -36,6 +36,7 @@ class Context:
         attention: mean attention weight of each bar of the window, oldest first.
         operational: what each model costs: trained_model, parameters, training_seconds, latency_ms_p50, ...
         slices: table of the sliced analysis (`blessing.Blessing.table`), blessing: its sentence.
+        ladder: `training.symbols.ladder`: log loss of what could answer for each symbol.
         facts: what identifies the run (data version and hash, configuration hash, code version, seeds, ...).
         notes: further sentences, such as dropped rows or a universe chosen in hindsight.
     """
@@ -51,6 +52,7 @@ class Context:
     operational: pl.DataFrame | None = None
     slices: pl.DataFrame | None = None
     blessing: str = ""
+    ladder: pl.DataFrame | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -97,7 +99,7 @@ def _view(evaluation: Evaluation, context: Context) -> dict[str, Any]:
         ),
         "models": evaluation.models,
         "comparison": report_tables.comparison(evaluation),
-        "tables": report_tables.tables(evaluation, context.slices, context.operational),
+        "tables": report_tables.tables(evaluation, context.slices, context.operational, context.ladder),
         "confusion": _confusion(evaluation),
         "paid_bps": f"{costs.one_way * 1e4:.3g}",
         "blessing": context.blessing,
@@ -304,7 +306,7 @@ def markdown(evaluation: Evaluation, context: Context | None = None) -> str:
         for row in group["rows"]:
             cells = (f"**{c['text']}**" if c["best"] else c["text"] for c in row["cells"])
             out.append(f"| {row['name']} | " + " | ".join(cells) + " |")
-    shown = report_tables.tables(evaluation, context.slices, context.operational)
+    shown = report_tables.tables(evaluation, context.slices, context.operational, context.ladder)
     for title, key in (
         ("By answer and band of confidence", "bands"),
         ("If one acts only above a confidence", "thresholds"),
@@ -313,6 +315,7 @@ def markdown(evaluation: Evaluation, context: Context | None = None) -> str:
         ("Break-even and capacity", "capacity"),
         (f"{name} by symbol", "by_symbol"),
         (f"{name} by regime", "by_regime"),
+        ("Log loss of what could answer, by symbol", "ladder"),
         ("TFX model analysis", "slices"),
         ("What each model costs", "operational"),
     ):

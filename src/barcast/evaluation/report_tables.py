@@ -126,6 +126,12 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "latency_ms_p95": ("95% within, ms", "ratio"),
     "size_mib": ("files, MiB", "ratio"),
     "auc": ("AUC", "number"),
+    "linear_log_loss": ("linear", "number"),
+    "universal_log_loss": ("universal", "number"),
+    "ensemble_log_loss": ("ensemble", "number"),
+    "own_log_loss": ("own, by transfer", "number"),
+    "champion_log_loss": ("own champion", "number"),
+    "best": ("least", "text"),
 }
 
 
@@ -160,7 +166,10 @@ def of_frame(frame: pl.DataFrame, columns: list[str] | None = None) -> Table:
 
 
 def tables(
-    evaluation: Evaluation, slices: pl.DataFrame | None, operational: pl.DataFrame | None = None
+    evaluation: Evaluation,
+    slices: pl.DataFrame | None,
+    operational: pl.DataFrame | None = None,
+    ladder: pl.DataFrame | None = None,
 ) -> dict[str, Table]:
     """The candidate's tables by name."""
     own = evaluation.tables[evaluation.candidate]
@@ -181,6 +190,8 @@ def tables(
         out["slices"] = of_frame(slices)
     if operational is not None and operational.height:
         out["operational"] = of_frame(operational)
+    if ladder is not None and ladder.height:
+        out["ladder"] = of_frame(ladder)
     return out
 
 

@@ -93,6 +93,11 @@ class Ensemble(keras.Model):
         self.statistics(logits)
         return {"logits": logits, "expected_return": base["expected_return"]}
 
+    def votes(self, window: Any, symbol_id: Any) -> dict[str, Any]:
+        """Each member's own `member_probabilities` (B, M, 3) and the `member_weights` (B, M) of its vote."""
+        base, each = self.members(window, symbol_id)
+        return {"member_probabilities": each, "member_weights": self.voting(each, base["volatility_regime"])}
+
     def answer(self, window: Any, symbol_id: Any) -> dict[str, Any]:
         """Contract outputs. `uncertainty` joins the network's own with the members' disagreement."""
         base, each = self.members(window, symbol_id)

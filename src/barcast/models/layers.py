@@ -14,6 +14,8 @@ from keras import ops
 
 # Normalised features beyond this many standard deviations say no more than "extreme".
 CLIP = 5.0
+# An LSTM that remembers from the start learns long spans (Gers et al., 2000).
+FORGET_BIAS = 1.0
 
 
 class Normalise(keras.layers.Layer):
@@ -43,6 +45,16 @@ class Normalise(keras.layers.Layer):
             window = ops.take(window, np.array(self.selected, dtype="int32"), axis=-1)
         return ops.clip((window - self.mean) / self.scale, -CLIP, CLIP)
 
+    def matrix(self, features: np.ndarray) -> np.ndarray:
+        """As `call` for all bars at once, (N, F) to (N, F') float32: what training gathers its windows from."""
+        mean, scale = (np.asarray(v, dtype=np.float32) for v in (self.mean, self.scale))
+        found = np.empty((len(features), len(self.selected)), dtype=np.float32)
+        at: Any = slice(None) if self.identity else list(self.selected)
+        for start in range(0, len(features), 8192):
+            piece = slice(start, start + 8192)
+            found[piece] = np.clip((features[piece][:, at] - mean) / scale, -CLIP, CLIP)
+        return found
+
 
 class Recurrent(keras.layers.Layer):
     """LSTM over (B, T, F) giving every state (B, T, U).
@@ -52,9 +64,10 @@ class Recurrent(keras.layers.Layer):
 
     Args:
         units: U.
-        recurrent_dropout: share of the state dropped, one mask for all steps (Gal and Ghahramani, 2016).
+        recurrent_dropout: share of the recurrent weights dropped, one mask for a batch and all its steps (Merity et
+            al., 2018): unlike a mask of each sample's state it leaves the steps fused.
         int8: hold the matrices as codes and scales of eight bits (for answering; they are not trained).
-        fused: run as TensorFlow's BlockLSTM where the backend and number format allow it.
+        fused: run as TensorFlow's BlockLSTM, in float32, where it is the backend: a small graph, quick to compile.
     """
 
     def __init__(
@@ -102,59 +115,54 @@ class Recurrent(keras.layers.Layer):
         return ops.cast(getattr(self, f"{name}_codes"), "float32") * getattr(self, f"{name}_scale")
 
     def call(self, x: Any, training: bool = False) -> Any:
-        drop = bool(training) and self.recurrent_dropout > 0
-        if (
-            self.fused
-            and not drop
-            and self.compute_dtype == "float32"
-            and keras.backend.backend() == "tensorflow"
-        ):
-            return self._fused(x)
-        steps = int(x.shape[1])
-        # Time first, so that each step is a contiguous slice.
-        projected = ops.transpose(
-            ops.matmul(x, ops.cast(self.matrix("kernel"), x.dtype)), (1, 0, 2)
-        ) + ops.cast(self.bias, x.dtype)
-        recurrent = ops.cast(self.matrix("recurrent_kernel"), x.dtype)
-        state = ops.zeros_like(projected[0, :, : self.units])
-        memory, states, mask = state, [], None
-        if drop:
+        recurrent = self.matrix("recurrent_kernel")
+        if training and self.recurrent_dropout > 0:
             keep = 1 - self.recurrent_dropout
-            mask = ops.cast(
-                keras.random.uniform(ops.shape(state), seed=self.seeds, dtype="float32") < keep, x.dtype
-            ) / ops.cast(keep, x.dtype)
+            draw = keras.random.uniform(recurrent.shape, seed=self.seeds, dtype="float32")
+            recurrent = recurrent * ops.cast(draw < keep, recurrent.dtype) / keep
+        fused = self.fused and keras.backend.backend() == "tensorflow"
+        return (self._fused if fused else self._unrolled)(x, recurrent)
+
+    def _unrolled(self, x: Any, recurrent: Any) -> Any:
+        units, steps = self.units, int(x.shape[1])
+        recurrent = ops.cast(recurrent, x.dtype)
+        # Time first, so that each step is a contiguous slice; the forget gate's 1 is added once for all steps.
+        forget = np.repeat([0.0, 0.0, FORGET_BIAS, 0.0], units)
+        kernel, bias = self.matrix("kernel"), self.bias + ops.convert_to_tensor(forget, dtype=self.bias.dtype)
+        projected = ops.matmul(ops.transpose(x, (1, 0, 2)), ops.cast(kernel, x.dtype)) + ops.cast(
+            bias, x.dtype
+        )
+        state = memory = ops.zeros_like(projected[0, :, :units])
+        states = []
         for z in ops.unstack(projected, num=steps, axis=0):
-            z = z + ops.matmul(state if mask is None else state * mask, recurrent)
-            i, g, f, o = ops.split(z, 4, axis=-1)
-            memory = ops.sigmoid(f + 1.0) * memory + ops.sigmoid(i) * ops.tanh(g)
+            i, g, f, o = ops.split(z + ops.matmul(state, recurrent), 4, axis=-1)
+            memory = ops.sigmoid(f) * memory + ops.sigmoid(i) * ops.tanh(g)
             state = ops.sigmoid(o) * ops.tanh(memory)
             states.append(state)
         return ops.stack(states, axis=1)
 
-    def _fused(self, x: Any) -> Any:
+    def _fused(self, x: Any, recurrent: Any) -> Any:
         import tensorflow as tf
 
         start = tf.zeros((tf.shape(x)[0], self.units))
         none = tf.zeros((self.units,))
         result = tf.raw_ops.BlockLSTM(
             seq_len_max=tf.constant(int(x.shape[1]), tf.int64),
-            x=tf.transpose(x, (1, 0, 2)),
+            x=tf.transpose(tf.cast(x, tf.float32), (1, 0, 2)),
             cs_prev=start,
             h_prev=start,
-            w=tf.concat(
-                [tf.convert_to_tensor(self.matrix(name)) for name in ("kernel", "recurrent_kernel")], axis=0
-            ),
+            w=tf.concat([ops.cast(m, "float32") for m in (self.matrix("kernel"), recurrent)], axis=0),
             wci=none,
             wcf=none,
             wco=none,
-            b=tf.convert_to_tensor(self.bias),
-            forget_bias=1.0,
+            b=ops.cast(self.bias, "float32"),
+            forget_bias=FORGET_BIAS,
             cell_clip=-1.0,
             use_peephole=False,
         )
-        states = tf.transpose(result.h, (1, 0, 2))
-        states.set_shape((None, x.shape[1], self.units))
-        return states
+        found = tf.transpose(result.h, (1, 0, 2))
+        found.set_shape((None, x.shape[1], self.units))
+        return tf.cast(found, x.dtype)
 
 
 class Positions(keras.layers.Layer):

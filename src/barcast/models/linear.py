@@ -1,4 +1,4 @@
-"""The linear baseline: fitted by scikit-learn, answering as a model of the same outputs and signatures.
+"""The linear baseline: fitted in closed form or by few passes, answering as a model of the same outputs and signatures.
 
 The last bar's standardised features of each window are what it reads. Its coefficients live in a Keras
 model, so that it is exported and served like the network.
@@ -16,6 +16,7 @@ from keras import ops
 from barcast.models.layers import Normalise
 from barcast.models.network import Statistics, entropy
 from barcast.models.presets import Architecture
+from barcast.models.regression import Design
 
 
 @dataclass(frozen=True)
@@ -39,24 +40,11 @@ def logistic(
     x: np.ndarray, label: np.ndarray, weight: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression as (3, F') and (3,); a class never seen gets a very low intercept."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
+    return _split(Design(np.asarray(x, dtype=np.float32), weight).logistic(label, penalty))
 
-    coefficients, intercept = np.zeros((3, x.shape[1])), np.full(3, -20.0)
-    seen = np.unique(label[label >= 0])
-    if len(seen) < 2:
-        intercept[seen if len(seen) else slice(None)] = 0.0
-        return coefficients, intercept
-    known = label >= 0
-    model = LogisticRegression(C=1 / penalty, max_iter=200, tol=1e-4)
-    # Small products: threads that wait for each other cost more than they bring.
-    with threadpool_limits(limits=1):
-        model.fit(x[known], label[known], sample_weight=weight[known])
-    if len(seen) == 2:
-        coefficients[seen[1]], intercept[seen] = model.coef_[0], (0.0, float(model.intercept_[0]))
-    else:
-        coefficients[:], intercept[:] = model.coef_, model.intercept_
-    return coefficients, intercept
+
+def _split(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return coefficients[:-1].T, coefficients[-1]
 
 
 def fit(
@@ -64,51 +52,47 @@ def fit(
     arrays: dict[str, np.ndarray],
     validation: tuple[np.ndarray, dict[str, np.ndarray]],
     *,
-    penalties: tuple[float, ...] = (10.0, 300.0, 10000.0),
+    penalties: tuple[float, ...] = (10000.0, 300.0, 10.0),
 ) -> LinearFit:
     """Fit all coefficients; the penalty is chosen by the validation rows' log loss.
 
     Args:
-        x: (n, F') standardised, clipped last bars of the training rows.
+        x: (n, F') float32 standardised, clipped last bars of the training rows.
         arrays: the training rows' targets (`label`, `weight`, `forward_log_return`, ...).
         validation: the same two of the validation rows.
+        penalties: tried in this order, each from where the one before ended.
     """
-    from sklearn.linear_model import Ridge
-
     weight = arrays["weight"].astype(np.float64)
     x_validation, validation_arrays = validation
+    design = Design(x, weight)
 
-    def log_loss(fitted: tuple[np.ndarray, np.ndarray]) -> float:
-        z = x_validation @ fitted[0].T + fitted[1]
+    def log_loss(fitted: np.ndarray) -> float:
+        z = x_validation @ fitted[:-1].astype(np.float32) + fitted[-1]
         z = z - z.max(axis=1, keepdims=True)
         p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
         return float(-p[np.arange(len(z)), validation_arrays["label"]].mean())
 
-    tried = [(penalty, logistic(x, arrays["label"], weight, penalty)) for penalty in penalties]
+    tried: list[tuple[float, np.ndarray]] = []
+    for penalty in penalties:
+        start = tried[-1][1] if tried else None
+        tried.append((penalty, design.logistic(arrays["label"], penalty, start=start)))
     penalty, classes = min(tried, key=lambda found: log_loss(found[1]))
     scale = np.maximum(arrays["volatility"].astype(np.float64), 1e-8)
     returns = arrays["forward_log_return"].astype(np.float64)
-
-    def ridge(y: np.ndarray, rows: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
-        if rows.sum() < 2:
-            return np.zeros(x.shape[1]), 0.0
-        model = Ridge(alpha=alpha).fit(x[rows], y[rows], sample_weight=weight[rows])
-        return model.coef_, float(model.intercept_)
-
-    every = np.ones(len(x), dtype=bool)
-    mean_return = ridge(returns, every, 10 * penalty)
-    log_volatility = ridge(np.log(scale), every, 1.0)
+    log_volatility = design.ridge(np.log(scale), 1.0)
     # Known volatility is turned into the deviation that outcomes really had.
-    predicted = np.exp(x @ log_volatility[0] + log_volatility[1])
+    predicted = np.exp(x @ log_volatility[0].astype(np.float32) + log_volatility[1])
     ratio = float(np.sqrt(np.average((returns / predicted) ** 2, weights=weight)))
-    trend = arrays["trend_strength"]
+    trend = arrays["trend_strength"].astype(np.float64)
+    known = trend >= 0
+    of_trend = design if known.all() else Design(x, np.where(known, weight, 0.0))
     return LinearFit(
-        classes,
-        logistic(x, arrays["regime"], weight, 100.0),
-        logistic(x, arrays["volatility_regime"], weight, 100.0),
-        mean_return,
+        _split(classes),
+        _split(design.logistic(arrays["regime"], 100.0)),
+        _split(design.logistic(arrays["volatility_regime"], 100.0)),
+        design.ridge(returns, 10 * penalty),
         (log_volatility[0], log_volatility[1] + float(np.log(ratio))),
-        ridge(trend.astype(np.float64), trend >= 0, 1.0),
+        of_trend.ridge(trend, 1.0),
         penalty,
     )
 

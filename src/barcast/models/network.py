@@ -98,19 +98,20 @@ class Network(keras.Model):
         self(ops.zeros((1, a.lookback_bars, a.num_features)), ops.zeros((1,), dtype="int32"))
         return self
 
-    def encode(self, window: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
-        """Window to context: `context` (B, C), `embedding` (B, U), `attention` (B, T) and the regime heads."""
+    def encode(
+        self, window: Any, symbol_id: Any, training: bool = False, *, normalised: bool = False
+    ) -> dict[str, Any]:
+        """Window to context: `context` (B, C), `embedding` (B, U), `attention` (B, T) and the regime heads.
+
+        With `normalised` the window is (B, T, F'), what `self.normalise` makes of a raw one.
+        """
         if training:
             shown = keras.random.uniform(ops.shape(symbol_id), seed=self.seeds) >= UNKNOWN_SHARE
             symbol_id = symbol_id * ops.cast(shown, symbol_id.dtype)
         # An id from a newer universe than this model's table is unknown to it.
         known = ops.logical_and(symbol_id >= 0, symbol_id < self.architecture.symbol_capacity)
         symbol_id = ops.where(known, symbol_id, ops.zeros_like(symbol_id))
-        states = self.normalise(window)
-        return self.encode_normalised(states, symbol_id, training)
-
-    def encode_normalised(self, x: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
-        """As `encode`, from normalised features (B, T, F')."""
+        x = window if normalised else self.normalise(window)
         states = self.states(x, training)
         added: list[Any] = []
         for column in self.columns:
@@ -161,9 +162,11 @@ class Network(keras.Model):
             "position_size": ops.sigmoid(self.position_size(hidden)[..., 0]),
         }
 
-    def call(self, window: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
+    def call(
+        self, window: Any, symbol_id: Any, training: bool = False, normalised: bool = False
+    ) -> dict[str, Any]:
         """Raw heads for the loss: logits (B, 3), regime logits, scalars (B,)."""
-        encoded = self.encode(window, symbol_id, training)
+        encoded = self.encode(window, symbol_id, training, normalised=normalised)
         hidden = self.decision_input(encoded)
         for layer, mask in zip(self.decision, self.masks, strict=True):
             hidden = mask(layer(hidden), training=training)

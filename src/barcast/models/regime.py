@@ -1,7 +1,8 @@
 """Market regimes known at each bar, without the network: bull, bear, sideways; volatility low, medium, high.
 
 Adjusted bars go in, one row a bar comes out. Everything is causal: row t reads bars up to t. The same codes
-are used by the network's heads, by report slices and by predictions.
+are used by the network's heads, by report slices and by predictions. `known` takes them from the regime features where
+the generation has these, so that features, heads and slices speak of one regime.
 """
 
 from __future__ import annotations
@@ -10,6 +11,30 @@ import polars as pl
 
 REGIMES = ("bull", "bear", "sideways")
 VOLATILITY_REGIMES = ("low", "medium", "high")
+# Features (category B5) that state the same, in the order of the codes.
+FLAGS = {
+    "regime": tuple(f"trend_regime_{name}" for name in REGIMES),
+    "volatility_regime": tuple(f"volatility_regime_{name}" for name in VOLATILITY_REGIMES),
+}
+SCORE = "trend_score_50"
+
+
+def known(bars: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
+    """Regimes as the features state them, else by `rules`; columns and nulls as there.
+
+    Args:
+        bars: adjusted bars.
+        features: frame "Features" of the same bars.
+    """
+    if not {SCORE, *FLAGS["regime"], *FLAGS["volatility_regime"]} <= set(features.columns):
+        return rules(bars)
+
+    def code(name: str) -> pl.Expr:
+        flags = [pl.when(pl.col(flag) == 1).then(i) for i, flag in enumerate(FLAGS[name])]
+        return pl.coalesce(flags).cast(pl.Int8).alias(name)
+
+    strength = (pl.col(SCORE).abs() / 3).clip(0, 1).cast(pl.Float64).alias("trend_strength")
+    return features.select("symbol", "event_timestamp", code("regime"), code("volatility_regime"), strength)
 
 
 def rules(

@@ -2,7 +2,7 @@
 
 Any Keras model with `answer(window, symbol_id)` goes in. The folder has the signatures `serving_default`,
 `explain` (integrated gradients) and `score_examples` (serialized tf.Example), takes RAW features, and holds
-normalisation, selection, calibration and the dropout masks.
+normalisation, selection, calibration and the dropout masks. An ensemble's folder also has the signature `members`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ OUTPUTS = (
 )
 EXTRA = "assets.extra"
 WARMUP = "tf_serving_warmup_requests"
+# An ensemble's further signature: `member_probabilities` (B, M, 3) and `member_weights` (B, M), see `members`.
+MEMBERS = "members"
 # Points on the straight line between the mean window and the window (Sundararajan et al., 2017).
 EXPLAIN_STEPS = 16
 
@@ -99,12 +101,14 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
         )
         return answer(parsed["window"], tf.cast(parsed["symbol_id"], tf.int32))
 
-    module.serving_default, module.explain, module.score_examples = serving_default, explain, score_examples
     signatures = {
         "serving_default": serving_default,
         "explain": explain,
         "score_examples": score_examples,
     }
+    if hasattr(network, "votes"):
+        signatures[MEMBERS] = tf.function(network.votes, input_signature=[window, symbol_id])
+    module.functions = signatures
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -197,6 +201,15 @@ def read_extra(path: Path, name: str) -> bytes | None:
     """A file of `assets.extra/`, or None where the folder has none."""
     file = Path(path) / EXTRA / name
     return file.read_bytes() if file.is_file() else None
+
+
+def members(path: Path) -> tuple[str, ...]:
+    """Names of the members of an exported ensemble, in the order of the signature `members`; empty for other models.
+
+    The signature takes the same inputs as `serving_default` and gives each member's own probabilities and the weight of
+    its vote for this window (0 for a member that is missing): what a rule that asks for agreement reads.
+    """
+    return tuple(read_json(path, "serving.json").get("members", ()))
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:

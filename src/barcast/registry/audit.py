@@ -6,6 +6,7 @@ import shutil
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from barcast import names
 from barcast.errors import RegistryError
 from barcast.registry import fingerprint
 from barcast.registry.changing import Changing
@@ -56,13 +57,13 @@ def spans(model: Model) -> list[dict[str, Any]]:
 
 
 def served_on(core: Changing, symbol: str | None, day: date) -> list[dict[str, Any]]:
-    """What answered for `symbol` on `day` (UTC) and who decided it: its own model, else the universal one,
-    else the baseline; oldest first. Empty when nothing was live."""
+    """What answered for `symbol` on `day` (UTC) and who decided it: its own model, else the ensemble, the
+    universal one, the baseline; oldest first. Empty when nothing was live."""
     start = datetime.combine(day, time.min, UTC)
     end = start + timedelta(days=1)
     state = core.state()
     answer: list[dict[str, Any]] = []
-    chain = [core.model_name(symbol), core.model_name(None), core.model_name("_linear")]
+    chain = [core.model_name(word) for word in (symbol, names.ENSEMBLE, None, names.LINEAR)]
     uncovered = [(start, end)]
     for name in dict.fromkeys(chain):
         if name not in state.models:

@@ -42,11 +42,12 @@ class Core:
         )
 
     def model_name(self, symbol: str | None) -> str:
-        """The registered name of a symbol's own model; of the universal one for None or "universal"; "_linear" too."""
+        """The registered name of a symbol's own model; of the universal one for None or "universal"; "_linear" and
+        "_ensemble" too."""
         if symbol is None or symbol == names.UNIVERSAL:
             return names.model_name(self.workspace.name, None)
-        if symbol == names.LINEAR:
-            return names.linear_name(self.workspace.name)
+        if symbol in (names.LINEAR, names.ENSEMBLE):
+            return f"{self.workspace.name}.{symbol}"
         return names.model_name(self.workspace.name, symbol)
 
     def state(self, until: datetime | None = None) -> State:

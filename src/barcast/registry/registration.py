@@ -162,7 +162,7 @@ def _collect(
 def _card(model: str, meta: VersionMetadata, digest: str) -> str:
     """The model card of a version, from its metadata."""
     symbol = names.symbol_of(model)
-    shared = {names.UNIVERSAL: "universal", names.LINEAR: "linear baseline"}
+    shared = {names.UNIVERSAL: "universal", names.LINEAR: "linear baseline", names.ENSEMBLE: "ensemble"}
     evaluated = (
         f"{meta.evaluated_from:%Y-%m-%d} to {meta.evaluated_until:%Y-%m-%d}, which no fitting saw"
         if meta.evaluated_from and meta.evaluated_until

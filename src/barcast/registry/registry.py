@@ -133,10 +133,10 @@ class Registry(Changing):
         return {name: model.traffic for name, model in self.state().models.items() if model.traffic}
 
     def incumbent(self, symbol: str | None) -> tuple[str, int, str] | None:
-        """What answers for `symbol` now, as (model, version, kind): its own champion, else the universal one,
-        else the baseline; None when nothing is live."""
+        """What answers for `symbol` now, as (model, version, kind): its own champion, else the ensemble, else
+        the universal one, else the baseline; None when nothing is live."""
         state = self.state()
-        for word in (symbol, None, names.LINEAR):
+        for word in (symbol, names.ENSEMBLE, None, names.LINEAR):
             model = state.models.get(self.model_name(word))
             if model is not None and model.champion is not None:
                 return model.name, model.champion, model.versions[model.champion].kind
@@ -168,9 +168,9 @@ class Registry(Changing):
 
     @staticmethod
     def symbol_word(model: str) -> str:
-        """How a person names a model: the symbol, "universal" or "_linear"."""
+        """How a person names a model: the symbol, "universal", "_linear" or "_ensemble"."""
         tail = model.rpartition(".")[2]
-        return tail if tail in (names.UNIVERSAL, names.LINEAR) else str(names.symbol_of(model))
+        return tail if tail in names.SHARED else str(names.symbol_of(model))
 
     def show(self, symbol: str | None, version: int | None = None) -> dict[str, Any]:
         """Everything about one version (the champion, else the challenger, else the newest, where not given):

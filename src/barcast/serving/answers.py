@@ -94,7 +94,9 @@ def build(situation: Situation, signal: Signal, advice: Advice, market: Market, 
     p = probabilities_of(out["probabilities"])
     values = (p.SELL, p.HOLD, p.BUY)
     expected = signal.expected_return
-    hours = config.horizon_bars * market.interval_seconds / 3600
+    # Under triple barriers the horizon only bounds the time to the exit; the version says how long it took.
+    served = situation.files.serving if situation.files else {}
+    hours = float(served.get("expected_duration_bars", config.horizon_bars)) * market.interval_seconds / 3600
     overall = _scalar(out, "confidence", max(values))
     return Prediction(
         symbol=situation.symbol,

@@ -1,10 +1,9 @@
 """Who answers: the fallback chain, tried link by link until one gives a usable answer.
 
-own model → its previous version → universal → its previous version → linear (served) → linear (in this
-process) → rules → refuse. Symbols whose next link is the same model version go out as one batch; different
-models at the same time. A server that does not answer is asked once, then all its links are passed over.
-Nothing is
-invented: a link either gives its own numbers or a reason.
+own model → its previous version → ensemble → its previous version → universal → its previous version →
+linear (served) → linear (in this process) → rules → refuse. Symbols whose next link is the same model version
+go out as one batch; different models at the same time. A server that does not answer is asked once, then all its
+links are passed over. Nothing is invented: a link either gives its own numbers or a reason.
 """
 
 from __future__ import annotations
@@ -30,7 +29,17 @@ from barcast.serving.live import PREVIOUS, LiveReader, LiveTable
 from barcast.serving.market import MarketBook
 
 Kind = Literal["specific", "universal", "linear", "rules"]
-LinkName = Literal["own", "previous", "universal", "universal_previous", "linear", "linear_local", "rules"]
+LinkName = Literal[
+    "own",
+    "previous",
+    "ensemble",
+    "ensemble_previous",
+    "universal",
+    "universal_previous",
+    "linear",
+    "linear_local",
+    "rules",
+]
 Outputs = Mapping[str, NDArray[Any]]
 VOTES = ("member_probabilities", "member_weights")
 _log = logs.get("serving.chain")
@@ -115,6 +124,7 @@ class Chain:
         universal = names.model_name(workspace, None)
         for model, kind, first, second in (
             (own, "specific", "own", "previous"),
+            (names.ensemble_name(workspace), "universal", "ensemble", "ensemble_previous"),
             (universal, "universal", "universal", "universal_previous"),
         ):
             stable = table.stable(model)

@@ -114,7 +114,16 @@ class Fallback(_Answer):
     """That another than the intended model answered, and why."""
 
     link: Literal[
-        "own", "previous", "universal", "universal_previous", "linear", "linear_local", "rules", "refused"
+        "own",
+        "previous",
+        "ensemble",
+        "ensemble_previous",
+        "universal",
+        "universal_previous",
+        "linear",
+        "linear_local",
+        "rules",
+        "refused",
     ]
     reasons: tuple[str, ...] = Field(description="Each earlier link and what was wrong with it.")
 
@@ -140,8 +149,10 @@ class Prediction(_Answer):
     expected_volatility: float | None = Field(
         default=None, description="Expected volatility of that log return."
     )
-    horizon_bars: int | None = Field(default=None, description="Bars from entry to exit.")
-    horizon_hours: float | None = Field(default=None, description="The same in hours of bars.")
+    horizon_bars: int | None = Field(default=None, description="Bars from entry to exit, at most.")
+    horizon_hours: float | None = Field(
+        default=None, description="Time expected from entry to exit, in hours of bars."
+    )
     risk_level: int | None = Field(
         default=None, ge=1, le=5, description="1 calm .. 5 wild: expected volatility's fifth in its past."
     )

@@ -1,6 +1,6 @@
 """Candidates of a run and what they are compared with: names, folders, files of per-row results.
 
-A candidate's *word* is how a person names it: a symbol, "universal" or "_linear".
+A candidate's *word* is how a person names it: a symbol, "universal", "_linear" or "_ensemble".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Candidate:
     """One exported model of this run.
 
     Attributes:
-        word: symbol, "universal" or "_linear".
+        word: symbol, "universal", "_linear" or "_ensemble".
         folder: the exported SavedModel.
         new: whether this run made it; else it is what answers now, scored for comparison.
     """
@@ -34,12 +34,12 @@ class Candidate:
     @property
     def symbol(self) -> str | None:
         """The symbol of an own model, else None."""
-        return None if self.word in (names.UNIVERSAL, names.LINEAR) else self.word
+        return None if self.word in names.SHARED else self.word
 
     @property
     def kind(self) -> str:
-        """`linear` or `network`."""
-        return "linear" if self.word == names.LINEAR else "network"
+        """`linear`, `network` or `ensemble`."""
+        return self.word.removeprefix("_") if self.word in (names.LINEAR, names.ENSEMBLE) else "network"
 
 
 def found(linear: str, universal: str, made: Sequence[str], only_own: bool = False) -> list[Candidate]:
@@ -60,16 +60,16 @@ def found(linear: str, universal: str, made: Sequence[str], only_own: bool = Fal
         new.pop(word, Candidate(word, Path(folder), new=not only_own))
         for word, folder in ((names.LINEAR, linear), (names.UNIVERSAL, universal))
     ]
-    return [*shared, *new.values()]
+    return [*shared, *sorted(new.values(), key=lambda candidate: candidate.symbol is not None)]
 
 
 def folder_name(word: str) -> str:
     """The folder of a model among others."""
-    return word if word in (names.UNIVERSAL, names.LINEAR) else names.slug(word)
+    return word if word in names.SHARED else names.slug(word)
 
 
 def _word(folder: str) -> str:
-    return folder if folder in (names.UNIVERSAL, names.LINEAR) else names.unslug(folder)
+    return folder if folder in names.SHARED else names.unslug(folder)
 
 
 def results_file(folder: str | Path, word: str, *, champion: bool = False) -> Path:

@@ -25,6 +25,7 @@ def register(
     lineage: dict[str, Any],
     linear: str,
     universal: str,
+    ensemble: str,
     symbols: Sequence[str],
     predictions: str,
     report: str,
@@ -192,7 +193,8 @@ def _report(
 
 
 def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, Any], seen: datetime) -> Any:
-    """Results of what answers for `word` now: its own champion, else the universal model, else the baseline."""
+    """Results of what answers for `word` now: its own champion, else the ensemble, the universal model, the
+    baseline."""
     from barcast.evaluation.gate import Scored
 
     own = candidates.results_file(predictions, word, champion=True)
@@ -200,9 +202,12 @@ def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, An
         return _champion(registry, word, own, seen)
     if word == names.LINEAR:
         return None
-    rival = winners.get(names.LINEAR if word == names.UNIVERSAL else names.UNIVERSAL)
-    if word == names.UNIVERSAL or rival is None:
+    if word == names.UNIVERSAL:
+        return winners.get(names.LINEAR)
+    rival = winners.get(names.UNIVERSAL)
+    if word == names.ENSEMBLE or rival is None:
         return rival
+    rival = winners.get(names.ENSEMBLE, rival)
     return Scored(rival.name, rival.rows.filter(pl.col("symbol") == word), rival.seen_until)
 
 

@@ -21,10 +21,10 @@ def same_bars(rows: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
 
 def answering_now(predictions: str | Path, like: pl.DataFrame) -> pl.DataFrame | None:
     """Results of the live models on the bars of `like`: each symbol by its own champion where it has one, else by the
-    universal champion, else by the baseline's. None where they do not answer for all of those bars."""
+    ensemble's, the universal champion, the baseline's. None where they do not answer for all of those bars."""
     shared = [
         pl.read_parquet(file)
-        for word in (names.UNIVERSAL, names.LINEAR)
+        for word in (names.ENSEMBLE, names.UNIVERSAL, names.LINEAR)
         if (file := candidates.results_file(predictions, word, champion=True)).exists()
     ]
     parts = []
@@ -47,7 +47,8 @@ def unscored(predictions: str | Path, word: str) -> tuple[str, str] | None:
     """What answers for `word` now where that could not be scored: its name and the reason; else None."""
     file = Path(predictions) / _UNSCORED
     known = json.loads(file.read_text()) if file.exists() else {}
-    for answering in dict.fromkeys((word, names.UNIVERSAL, names.LINEAR)):
+    joined = () if word in names.SHARED else (names.ENSEMBLE,)
+    for answering in dict.fromkeys((word, *joined, names.UNIVERSAL, names.LINEAR)):
         if candidates.results_file(predictions, answering, champion=True).exists():
             return None
         if answering in known:

@@ -13,6 +13,8 @@ from barcast.errors import ModelError
 from barcast.steps import candidates, explaining, incumbents, summary
 from barcast.steps._record import Run, step
 
+_MEMBER_ROWS = 10_000
+
 
 @step
 def evaluate(
@@ -37,6 +39,8 @@ def evaluate(
     from barcast.registry import Registry
     from barcast.steps import measuring
     from barcast.training import TrainedModel
+    from barcast.training.common import spread
+    from barcast.training.ensemble import member_scores
 
     config = run.config
     dataset = datasets.load(Path(dataset_path))
@@ -58,6 +62,8 @@ def evaluate(
         operational[candidate.word] = summary.operational(model, candidate.folder, dataset, rows)
         if candidate.word == names.UNIVERSAL:
             explaining.explain(model, candidate.folder, dataset, fold, thresholds, folder)
+        if candidate.word == names.ENSEMBLE:
+            member_scores(model, dataset, spread(rows, _MEMBER_ROWS)).write_csv(run.folder / "members.csv")
         if candidate.word == names.LINEAR:
             measuring.lightgbm(dataset, fold, frame, config).write_parquet(
                 folder / "baseline-lightgbm.parquet"
@@ -76,6 +82,9 @@ def evaluate(
                 incumbents.cannot_score(folder, candidate.word, live[0], error.message)
                 continue
             frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
+    rungs = measuring.ladder(folder)
+    rungs.write_csv(run.folder / "ladder.csv")
+    run.note(measuring.ladder_words(rungs))
     run.note("measuring")
     evaluation = measuring.measure(run, bars, dataset, fold, folder)
     html = page.render(evaluation, measuring.context(run, dataset, fold, folder))

@@ -40,13 +40,14 @@ def measure(run: Run, bars_path: str, dataset: Dataset, fold: Fold, predictions:
     own = {
         stem.removeprefix("candidate-"): frame
         for stem, frame in frames.items()
-        if stem.startswith("candidate-")
-        and stem.removeprefix("candidate-") not in (names.UNIVERSAL, names.LINEAR)
+        if stem.startswith("candidate-") and stem.removeprefix("candidate-") not in names.SHARED
     }
     if own:
         answered = pl.concat(own.values())
         rest = whole[names.UNIVERSAL].filter(~pl.col("symbol").is_in(answered["symbol"].unique().implode()))
         whole[OWN] = pl.concat([answered, rest]).with_columns(model=pl.lit(OWN))
+    if (joined := frames.get(f"candidate-{names.ENSEMBLE}")) is not None:
+        whole["ensemble"] = joined
     whole["linear"] = frames[f"candidate-{names.LINEAR}"]
     if (champion := incumbents.answering_now(predictions, whole[names.UNIVERSAL])) is not None:
         whole["champion"] = champion
@@ -63,6 +64,34 @@ def measure(run: Run, bars_path: str, dataset: Dataset, fold: Fold, predictions:
         bars_per_year=Calendar.of(config.universe.calendar).bars_per_year(config.interval),
         history_labels=history.select("symbol", "label_end_timestamp", "label"),
     )
+
+
+def ladder(predictions: Path) -> pl.DataFrame:
+    """What could answer for each symbol, from the simplest to its own model, scored on the same rows."""
+    from barcast.training.symbols import ladder as compare
+
+    def frame(stem: str) -> pl.DataFrame | None:
+        file = predictions / f"{stem}.parquet"
+        return pl.read_parquet(file) if file.exists() else None
+
+    def own(side: str) -> pl.DataFrame | None:
+        shared = {f"{side}-{word}" for word in names.SHARED}
+        files = [f for f in sorted(predictions.glob(f"{side}-*.parquet")) if f.stem not in shared]
+        return pl.concat([pl.read_parquet(f) for f in files]) if files else None
+
+    rungs = {
+        "linear": frame(f"candidate-{names.LINEAR}"),
+        "universal": frame(f"candidate-{names.UNIVERSAL}"),
+        "ensemble": frame(f"candidate-{names.ENSEMBLE}"),
+        "own": own("candidate"),
+        "champion": own("champion"),
+    }
+    return compare({name: rows for name, rows in rungs.items() if rows is not None})
+
+
+def ladder_words(table: pl.DataFrame) -> str:
+    """The ladder in one line: each symbol with the rung of least log loss."""
+    return "least log loss: " + ", ".join(f"{s} {b}" for s, b in table.select("symbol", "best").iter_rows())
 
 
 def lightgbm(dataset: Dataset, fold: Fold, rows: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -125,6 +154,7 @@ def context(
         operational=_operational(predictions),
         slices=slices,
         blessing=blessing,
+        ladder=ladder(predictions),
         facts={
             "run": run.key,
             "configuration hash": run.config.hash,

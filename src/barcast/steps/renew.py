@@ -102,7 +102,7 @@ def renew_models(
             word, Path(own_path) / candidates.folder_name(word)
         )
         try:
-            model = _renew(run, word, mode, dataset, fold, live, Path(universal_path))
+            model = _renew(run, word, mode, dataset, fold, live, Path(universal_path), Path(linear_path))
         except Exception as error:  # the others go on; the report names this one
             failed[word] = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
             continue
@@ -118,7 +118,14 @@ def renew_models(
 
 
 def _renew(
-    run: Run, word: str, mode: str, dataset: Dataset, fold: Fold, live: Path, universal: Path
+    run: Run,
+    word: str,
+    mode: str,
+    dataset: Dataset,
+    fold: Fold,
+    live: Path,
+    universal: Path,
+    linear: Path,
 ) -> TrainedModel:
     """The next version of `word`.
 
@@ -129,7 +136,7 @@ def _renew(
     from barcast.training import common, continual
 
     config, folder = run.config, run.folder / f"renew-{candidates.folder_name(word)}"
-    symbol = None if word in (names.LINEAR, names.UNIVERSAL) else word
+    symbol = None if word in names.SHARED else word
     mine = fold if symbol is None else common.of_symbol(dataset, fold, symbol)
     if mode == "recalibrate":
         if not live.is_dir():
@@ -140,6 +147,9 @@ def _renew(
         return continual.recalibrate(live, dataset, mine, config)
     if word == names.LINEAR:
         return training.train_linear(dataset, fold, config, folder)
+    if word == names.ENSEMBLE:
+        network, baseline = (training.TrainedModel.load(path) for path in (universal, linear))
+        return training.train_ensemble(network, baseline, dataset, fold, config, folder)
     if mode == "update" and live.is_dir():
         parent = training.TrainedModel.load(live)
         new, old = continual.since(parent, dataset, mine)

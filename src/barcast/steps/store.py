@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ def build_dataset(
     """Labels joined point in time with features → a folder; the batches of models to train.
 
     Args:
-        models: which ones, separated by commas; empty: every symbol with enough rows for a model of its own.
+        models: which ones, separated by commas; empty: the ensemble, and every symbol with enough rows for a model of
+            its own in the order of their priority.
 
     Returns:
         JSON lists of names.
@@ -53,6 +55,7 @@ def build_dataset(
     from barcast.adapters.feast import FeatureStore
     from barcast.bars import Calendar, adjusted
     from barcast.models import regime
+    from barcast.training.symbols import priorities
 
     config = run.config
     bars = adjusted(pl.read_parquet(bars_path))
@@ -70,7 +73,7 @@ def build_dataset(
         features,
         outcomes,
         lookback_bars=config.lookback_bars,
-        regimes=regime.rules(bars),
+        regimes=regime.known(bars, features),
         expected_times=expected,
         max_gap_bars=config.labels.max_gap_bars,
     )
@@ -82,9 +85,12 @@ def build_dataset(
         {"rows": len(dataset), "service": service, **{f"labels_{k}": v for k, v in counts.items()}}
     )
     metadata.update({f"dropped_{k}": v for k, v in dataset.dropped.items()})
-    chosen = _chosen(dataset, models, config.training.min_symbol_rows)
+    chosen = _chosen(dataset, models, config.training.min_symbol_rows, priorities(bars))
+    if config.training.ensemble and not models.strip():
+        chosen.insert(0, names.ENSEMBLE)
     dropped = ", ".join(f"{v:,} {k}" for k, v in dataset.dropped.items() if v)
-    made = f"models: {', '.join(chosen)}" if models else f"own models for {len(chosen)} symbols"
+    own = sum(word not in names.SHARED for word in chosen)
+    made = f"models: {', '.join(chosen)}" if models else f"own models for {own} symbols"
     run.note(f"{len(dataset):,} windows; dropped: {dropped or 'none'}; {made}")
     return batches(chosen, config.training.symbols_per_step)
 
@@ -95,13 +101,13 @@ def batches(chosen: list[str], size: int) -> list[str]:
     return [json.dumps(chosen[i : i + size]) for i in range(0, max(1, len(chosen)), size)]
 
 
-def _chosen(dataset: Dataset, models: str, least: int) -> list[str]:
-    rows = {symbol: len(dataset.of_symbol(symbol)) for symbol in dataset.symbols}
+def _chosen(dataset: Dataset, models: str, least: int, order: Sequence[str]) -> list[str]:
+    rows = dict(dataset.rows["symbol"].value_counts().iter_rows())
     if not models.strip():
-        return [symbol for symbol, count in rows.items() if count >= least]
+        return [symbol for symbol in order if rows.get(symbol, 0) >= least]
     wanted = [word.strip() for word in models.split(",") if word.strip()]
     for word in wanted:
-        if word not in (names.UNIVERSAL, names.LINEAR) and rows.get(word, 0) < least:
+        if word not in names.SHARED and rows.get(word, 0) < least:
             raise DataError(
                 f"{word!r} has {rows.get(word, 0)} usable rows; a model of its own needs {least}.",
                 hint=did_you_mean(word, rows)

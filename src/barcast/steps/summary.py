@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from barcast.splits import Fold
     from barcast.training import TrainedModel
 
-_SHOWN = {names.UNIVERSAL: names.UNIVERSAL, names.LINEAR: "linear"}  # words that `Evaluation` measures whole
+_SHOWN = {
+    names.UNIVERSAL: names.UNIVERSAL,
+    names.LINEAR: "linear",
+    names.ENSEMBLE: "ensemble",
+}  # words that `Evaluation` measures whole
 _MIB = 1 << 20
 
 

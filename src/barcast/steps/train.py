@@ -1,4 +1,4 @@
-"""Steps that train: the linear baseline and the universal network, then symbols' own models by transfer."""
+"""Steps that train: linear baseline and universal network, then the ensemble and symbols' own models."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
         run.config,
         run.folder / "universal",
         inputs=inputs,
+        linear=linear,
         on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
     )
     noise = {}
@@ -40,7 +41,7 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
         noise = seeds.noise(
             network,
             lambda other: training.train_universal(
-                dataset, fold, other, run.folder / f"seed-{other.seed}", inputs=inputs
+                dataset, fold, other, run.folder / f"seed-{other.seed}", inputs=inputs, linear=linear
             ),
             dataset,
             fold,
@@ -49,7 +50,7 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
         )
     network = training.compressed(network, dataset, fold, run.config).with_facts(seed_noise=noise)
     network.export(Path(universal_path))
-    figures = {k: float(v) for k, v in network.info.facts.items() if isinstance(v, int | float)}
+    figures = network.summary()
     run.note(f"{len(fold.train):,} training rows, {_parameters(network):,} parameters, {_figures(figures)}")
     return figures
 
@@ -68,34 +69,33 @@ def _parameters(model: Any) -> int:
 
 @step
 def train_symbols(
-    run: Run, batch: str, dataset_path: str, universal_path: str, models_path: str
+    run: Run, batch: str, dataset_path: str, linear_path: str, universal_path: str, models_path: str
 ) -> dict[str, Any]:
-    """One model per symbol of the batch, each from the universal one; one failure stops no other.
+    """The models of the batch, side by side in worker processes; one failure stops no other.
 
     Returns:
-        Symbols trained and symbols that failed, with the reason.
+        Models trained and those that failed, with the reason.
     """
     Path(models_path).mkdir(parents=True, exist_ok=True)
     if not json.loads(batch):
         run.note("no symbol has bars enough for a model of its own")
         return {"trained": "[]", "failed": "{}"}
-    from barcast import datasets, names, splits, training
+    from barcast import datasets, splits
+    from barcast.training.symbols import train_symbols as train_all
 
-    dataset = datasets.load(Path(dataset_path))
-    fold = splits.holdout(dataset.rows, run.config.splits)
-    parent = training.TrainedModel.load(Path(universal_path))
-    trained, failed = [], {}
-    for symbol in json.loads(batch):
-        run.note(symbol)
-        try:
-            model = training.train_symbol(
-                parent, dataset, symbol, fold, run.config, run.folder / names.slug(symbol)
-            )
-        except Exception as error:  # the others go on; the report names this one
-            failed[symbol] = f"{type(error).__name__}: {error}"
-            continue
-        model = training.compressed(model, dataset, fold, run.config)
-        model.export(Path(models_path) / names.slug(symbol))
-        trained.append(symbol)
+    source = Path(dataset_path)
+    outcomes = train_all(
+        Path(universal_path),
+        source,
+        json.loads(batch),
+        splits.holdout(datasets.load(source).rows, run.config.splits),
+        run.config,
+        run.folder,
+        linear=Path(linear_path),
+        export_dir=Path(models_path),
+        progress=run.note,
+    )
+    trained = [outcome.symbol for outcome in outcomes if outcome.folder is not None]
+    failed = {outcome.symbol: outcome.error for outcome in outcomes if outcome.folder is None}
     run.note(", ".join(trained) + (f"; failed: {', '.join(failed)}" if failed else ""))
     return {"trained": json.dumps(trained), "failed": json.dumps(failed)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from barcast import logs
 from barcast.datasets import Dataset
 from barcast.labels import Thresholds, fit_thresholds
 from barcast.models import calibration
-from barcast.splits import Fold
+from barcast.splits import SPANS, Fold
 from barcast.training.canaries import leaking_features
 from barcast.training.settings import Settings
 from barcast.training.targets import Targets
@@ -21,6 +22,10 @@ log = logs.get("training")
 
 # Rows kept for similar historical windows, and for the distances that tell an unusual window.
 NEIGHBOURS = 2000
+# Rows, evenly spread, that settle the few numbers of a calibration.
+CALIBRATION_ROWS = 20_000
+# Arrays of a linear fit that answers without TensorFlow.
+FALLBACK = ("linear_coef", "linear_intercept", "return_coef", "return_intercept")
 
 
 def set_seed(seed: int) -> None:
@@ -42,11 +47,20 @@ def of_symbol(dataset: Dataset, fold: Fold, symbol: str) -> Fold:
     """The same spans of time with one symbol's rows only."""
     mine = np.zeros(len(dataset), dtype=bool)
     mine[dataset.of_symbol(symbol)] = True
-    spans = {name: rows[mine[rows]] for name, rows in vars(fold).items() if name in _SPANS}
+    return _spans(fold, lambda rows: rows[mine[rows]])
+
+
+def alone(dataset: Dataset, fold: Fold, symbol: str) -> tuple[Dataset, Fold]:
+    """One symbol's rows over its own bars only, and the same spans of time over them."""
+    found, rows = dataset.only(symbol)
+    here = np.full(len(dataset), -1, dtype=np.int64)
+    here[rows] = np.arange(len(rows))
+    return found, _spans(fold, lambda rows: here[rows][here[rows] >= 0])
+
+
+def _spans(fold: Fold, change: Callable[[np.ndarray], np.ndarray]) -> Fold:
+    spans = {name: change(getattr(fold, name)) for name in SPANS}
     return Fold(index=fold.index, cutoff=fold.cutoff, purged=fold.purged, bounds=fold.bounds, **spans)
-
-
-_SPANS = ("train", "validation", "calibration", "test")
 
 
 def calibrate(network: Any, dataset: Dataset, rows: np.ndarray, label: np.ndarray) -> dict[str, float]:
@@ -59,6 +73,7 @@ def calibrate(network: Any, dataset: Dataset, rows: np.ndarray, label: np.ndarra
 
     if len(rows) < 30:
         return {"calibration_rows": float(len(rows))}
+    rows = spread(rows, CALIBRATION_ROWS)
     sampled = _sampled_logits(network, dataset)
     logits, confidence = [], []
     for start in range(0, len(rows), 512):
@@ -170,6 +185,7 @@ def facts_of(targets: Targets, fold: Fold, constant: tuple[str, ...]) -> dict[st
     return {
         "rows": fold.describe(),
         "effective_train_rows": round(targets.effective_rows, 1),
+        "expected_duration_bars": round(targets.expected_duration_bars, 3),
         "class_shares": [round(s, 4) for s in targets.class_shares],
         "constant_features": list(constant),
     }

@@ -26,6 +26,8 @@ from barcast.training.universal import describe, finish
 
 # How sharply a better log loss turns into weight; 0.02 of log loss is a factor e.
 TEMPERATURE = 0.02
+# Rows that specialists are fitted on, evenly spread: each has few inputs, more rows would only take longer.
+SPECIALIST_ROWS = 40_000
 
 
 def train_ensemble(
@@ -75,14 +77,17 @@ def train_ensemble(
     model.network.set_weights(network.network.get_weights())
     model.linear.set_weights(linear.network.get_weights())
     label, weight = targets.arrays["label"], targets.arrays["weight"]
-    inputs = _specialist_inputs(model, dataset, fold.train)
-    for layer, x in zip(model.specialists, inputs, strict=True):
-        layer.set_weights(_logistic(x, label[fold.train], weight[fold.train], penalty=300.0))
+    sample = common.spread(fold.train, SPECIALIST_ROWS)
+    for layer, x in zip(model.specialists, _specialist_inputs(model, dataset, sample), strict=True):
+        layer.set_weights(_logistic(x, label[sample], weight[sample], penalty=300.0))
     available = np.array([float(name not in missing) for name in model.names], dtype=np.float32)
     model.voting.available.assign(available)
-    each, base = member_probabilities(model, dataset, fold.validation)
-    truth = label[fold.validation]
-    model.voting.table.assign(weights_table(each, base["volatility_regime"].argmax(axis=1), truth))
+    judged = in_time(dataset, common.spread(fold.validation, SPECIALIST_ROWS))
+    each, base = member_probabilities(model, dataset, judged)
+    truth = label[judged]
+    recency = fading(len(judged), len(judged) / 4)
+    regime = base["volatility_regime"].argmax(axis=1)
+    model.voting.table.assign(weights_table(each, regime, truth, recency=recency))
     half = np.arange(len(truth)) < len(truth) // 2
     meta_x = _meta_input(model, base, each)
     model.meta.set_weights(_logistic(meta_x[half], truth[half], np.ones(int(half.sum())), penalty=30.0))
@@ -164,6 +169,18 @@ def weights_table(
     return table
 
 
+def in_time(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """The rows in the order of their time, symbols mixed."""
+    ordered: np.ndarray = rows[np.argsort(dataset.column("event_timestamp")[rows], kind="stable")]
+    return ordered
+
+
+def fading(count: int, half_life: float) -> np.ndarray:
+    """(count,) weights of rows in time: the newest 1, halved every `half_life` rows before it."""
+    faded: np.ndarray = 0.5 ** (np.arange(count)[::-1] / half_life)
+    return faded
+
+
 def _best_share(
     model: Any, base: dict[str, np.ndarray], each: np.ndarray, label: np.ndarray, rows: np.ndarray
 ) -> tuple[float, dict[str, float]]:
@@ -209,11 +226,10 @@ def reweigh(
     """Set the vote weights by performance on recent labelled rows, newest counting most; gives the table (R, M)."""
     if model.info.kind != "ensemble":
         raise ModelError(f"A {model.info.kind} model has no votes to weigh.", hint="Pass an ensemble.")
-    order = np.argsort(dataset.column("event_timestamp")[rows], kind="stable")
-    rows = rows[order]
+    rows = in_time(dataset, rows)
     each, base = member_probabilities(model.network, dataset, rows)
     label = dataset.classes(model.info.thresholds)[rows].astype(int)
-    recency = 0.5 ** (np.arange(len(rows))[::-1] / half_life_rows)
-    table = weights_table(each, base["volatility_regime"].argmax(axis=1), label, recency=recency)
+    regime = base["volatility_regime"].argmax(axis=1)
+    table = weights_table(each, regime, label, recency=fading(len(rows), half_life_rows))
     model.network.voting.table.assign(table)
     return table

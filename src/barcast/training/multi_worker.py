@@ -92,13 +92,16 @@ class MultiWorkerSteps(TensorFlowSteps):
         dataset: Dataset,
         targets: Targets,
         config: LossConfig,
-        optimiser: Any,
         *,
         term: Term | None = None,
     ) -> None:
-        super().__init__(network, dataset, targets, config, optimiser, term=term)
+        super().__init__(network, dataset, targets, config, term=term)
         self.strategy = strategy()
         self.index, self.workers = place()
+
+    def begin(self, optimiser: Any) -> None:
+        """As there; all workers must hold the same weights now."""
+        super().begin(optimiser)
         self._same_start()
 
     def _same_start(self) -> None:

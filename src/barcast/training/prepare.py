@@ -41,7 +41,7 @@ def dataset_of(
         outcomes,
         lookback_bars=config.lookback_bars,
         symbols=symbols,
-        regimes=regime.rules(bars),
+        regimes=regime.known(bars, features),
         expected_times=expected,
         max_gap_bars=config.labels.max_gap_bars,
     )

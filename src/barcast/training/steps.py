@@ -1,6 +1,6 @@
 """One training step and one evaluation step on TensorFlow: gather windows, loss, gradient, update.
 
-Features and targets are put on the device once; a step receives row numbers only and gathers its windows
+Normalised features and targets are put on the device once; a step receives row numbers only and gathers its windows
 there, so that memory stays near the raw features. `training.steps_jax` does the same on JAX.
 """
 
@@ -26,7 +26,7 @@ def kernels(network: Any) -> list[Any]:
 
 
 class TensorFlowSteps:
-    """Compiled steps over one dataset.
+    """Compiled steps over one dataset; `begin` before `train`.
 
     Args:
         network: built model with `call(window, symbol_id, training)`.
@@ -39,39 +39,51 @@ class TensorFlowSteps:
         dataset: Dataset,
         targets: Targets,
         config: LossConfig,
-        optimiser: Any,
         *,
         term: Term | None = None,
     ) -> None:
         import tensorflow as tf
 
-        self.network, self.config, self.optimiser, self.term = network, config, optimiser, term
-        self.features = tf.constant(dataset.features)
+        self.network, self.config, self.term = network, config, term
+        # Normalised once, not once for each of the windows that read a bar.
+        self.features = tf.constant(network.normalise.matrix(dataset.features))
+        # Extra terms ask other networks, which normalise in their own way.
+        self.raw = None if term is None else tf.constant(dataset.features)
         self.window_end = tf.constant(dataset.window_end.astype(np.int32))
         self.symbol_id = tf.constant(dataset.symbol_id)
         self.targets = {name: tf.constant(values) for name, values in targets.arrays.items()}
         self.offsets = tf.range(1 - dataset.lookback_bars, 1)
-        self.variables = list(network.trainable_variables)
-        spec = [tf.TensorSpec([None], tf.int32)]
-        self._train = tf.function(self._train_step, input_signature=spec)
-        self._evaluate = tf.function(self._evaluate_step, input_signature=spec)
+        self._spec = [tf.TensorSpec([None], tf.int32)]
+        self._evaluate = tf.function(self._evaluate_step, input_signature=self._spec)
 
-    def gather(self, rows: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Windows (B, T, F), symbol ids (B,) and targets of the given rows."""
+    def begin(self, optimiser: Any) -> None:
+        """Train what is trainable now, with this optimiser; `evaluate` stays as it was compiled."""
         import tensorflow as tf
 
-        at = tf.gather(self.window_end, rows)[:, None] + self.offsets
-        batch = {name: tf.gather(values, rows) for name, values in self.targets.items()}
-        return tf.gather(self.features, at), tf.gather(self.symbol_id, rows), batch
+        self.optimiser, self.variables = optimiser, list(self.network.trainable_variables)
+        self._train = tf.function(self._train_step, input_signature=self._spec)
+
+    def windows(self, features: Any, rows: Any) -> Any:
+        """(B, T, F) of the given rows, gathered time first, as the recurrent layers read them."""
+        import tensorflow as tf
+
+        at = tf.gather(self.window_end, rows)[None, :] + self.offsets[:, None]
+        return tf.transpose(tf.gather(features, at), (1, 0, 2))
 
     def _loss(self, rows: Any, training: bool) -> tuple[Any, dict[str, Any]]:
-        window, symbol_id, batch = self.gather(rows)
-        outputs = self.network(window, symbol_id, training=training)
+        import tensorflow as tf
+
+        batch = {name: tf.gather(values, rows) for name, values in self.targets.items()}
+        symbol_id = tf.gather(self.symbol_id, rows)
+        outputs = self.network(
+            self.windows(self.features, rows), symbol_id, training=training, normalised=True
+        )
         found = losses.parts(outputs, batch, self.config)
         total = losses.combine(found, self.config)
         if training:
             total = total + self.config.l2 * losses.l2(kernels(self.network))
             if self.term is not None:
+                window = self.windows(self.raw, rows)
                 extra = self.term(self.network, window, symbol_id, outputs, batch, rows)
                 found, total = {**found, "term": extra}, total + extra
         return total, found

@@ -18,7 +18,7 @@ from barcast.training.targets import Targets
 
 
 class JaxSteps:
-    """Compiled steps over one dataset; the same calls as `steps.TensorFlowSteps`."""
+    """Compiled steps over one dataset; the same calls as `steps.TensorFlowSteps`, of which `begin` compiles all."""
 
     def __init__(
         self,
@@ -26,19 +26,25 @@ class JaxSteps:
         dataset: Dataset,
         targets: Targets,
         config: LossConfig,
-        optimiser: Any,
         *,
         term: Any = None,
     ) -> None:
-        import jax
-        import jax.numpy as jnp
 
         if term is not None:
             raise ModelError(
                 "Extra terms of the loss need the TensorFlow backend.", hint="Set KERAS_BACKEND=tensorflow."
             )
-        self.network, self.config, self.optimiser = network, config, optimiser
-        features, window_end = jnp.asarray(dataset.features), jnp.asarray(dataset.window_end)
+        self.network, self.dataset, self.targets, self.config = network, dataset, targets, config
+
+    def begin(self, optimiser: Any) -> None:
+        """Compile for what is trainable now, with this optimiser."""
+        import jax
+        import jax.numpy as jnp
+
+        self.optimiser = optimiser
+        network, dataset, targets, config = self.network, self.dataset, self.targets, self.config
+        features = jnp.asarray(network.normalise.matrix(dataset.features))
+        window_end = jnp.asarray(dataset.window_end)
         symbol_id = jnp.asarray(dataset.symbol_id)
         arrays = {name: jnp.asarray(values) for name, values in targets.arrays.items()}
         offsets = jnp.arange(1 - dataset.lookback_bars, 1)
@@ -52,7 +58,7 @@ class JaxSteps:
             window = features[window_end[rows][:, None] + offsets]
             batch = {name: values[rows] for name, values in arrays.items()}
             outputs, fixed = network.stateless_call(
-                trained, fixed, window, symbol_id[rows], training=training
+                trained, fixed, window, symbol_id[rows], training=training, normalised=True
             )
             found = losses.parts(outputs, batch, config)
             total = losses.combine(found, config)

@@ -23,6 +23,7 @@ from barcast.training.settings import Settings
 from barcast.training.trained import TrainedModel, make_network
 from barcast.training.universal import curves, describe, finish
 
+SYMBOL_SHARE = 4
 # Layers by name, from the answer heads back to the input: each stage adds the next group.
 HEADS = ("logits", "confidence", "expected_return", "expected_volatility", "position_size")
 
@@ -88,7 +89,7 @@ def train_symbol(
     parent.check(dataset)
     parent.check_symbols(dataset)
     common.set_seed(settings.seed)
-    mine = common.of_symbol(dataset, fold, symbol)
+    dataset, mine = common.alone(dataset, fold, symbol)
     config = settings.training
     targets = target_rows.make(dataset, mine.train, parent.info.thresholds, config, settings.labels)
     network = copy_of(parent, settings.seed)
@@ -100,7 +101,14 @@ def train_symbol(
     epochs = _share(config.transfer_epochs, len(stages))
     histories = []
     plan = trainer.Plan.of(config, settings.model.preset)
-    plan = replace(plan, batch_size=min(plan.batch_size, max(16, len(mine.train) // 8)))
+    plan = replace(
+        plan,
+        batch_size=min(plan.batch_size, max(16, len(mine.train) // 8)),
+        # One symbol's share of what an epoch over several draws.
+        epoch_rows=plan.epoch_rows and max(1, plan.epoch_rows // SYMBOL_SHARE),
+        validation_rows=plan.validation_rows and max(1, plan.validation_rows // SYMBOL_SHARE),
+    )
+    steps = trainer.make_steps(network, dataset, targets, config.loss)
     validation = mine.validation if len(mine.validation) else mine.calibration
     for stage, (trained_groups, stage_epochs) in enumerate(zip(stages, epochs, strict=True)):
         freeze(network, trained_groups)
@@ -121,6 +129,7 @@ def train_symbol(
                 stage_plan,
                 seed=settings.seed + stage,
                 checkpoint=Path(out_dir) / f"checkpoint-{stage}.npz",
+                steps=steps,
                 start_best=True,
                 progress=progress,
             )
@@ -130,6 +139,9 @@ def train_symbol(
     facts = {
         **common.facts_of(targets, mine, ()),
         "stages": [curves(history) for history in histories],
+        # New heads start from nothing, so their first loss is not the parent's.
+        "parent_validation_loss": None if config.transfer_mode == "head" else histories[0].start_loss,
+        "best_validation_loss": histories[-1].best_loss,
         "training_seconds": round(sum(history.seconds for history in histories), 2),
         "calibration": calibrated,
         "transfer": config.transfer_mode,

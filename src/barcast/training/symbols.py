@@ -1,16 +1,13 @@
-"""Models of many symbols: whom to learn from, in which order, side by side, and whether each is worth leaving for.
+"""Models of many symbols: in which order, whom to learn from, side by side, and whether each is worth leaving for.
 
-`most_correlated` names a parent, `priorities` an order, `train_many` trains in worker processes, `ladder` compares
-linear, universal and own model of every symbol on the same rows.
+`priorities` gives an order, `train_symbols` trains each symbol from the universal model and from its most correlated
+symbol's model in worker processes and keeps the better one, `ladder` compares what could answer for each symbol.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from barcast import datasets, names
 from barcast.datasets import Dataset
 from barcast.splits import Fold
 from barcast.training.settings import Settings
-from barcast.training.trained import TrainedModel
+from barcast.workers import Workers
 
 
 def most_correlated(
@@ -46,27 +43,6 @@ def most_correlated(
     return best
 
 
-def parent_of(
-    dataset: Dataset,
-    fold: Fold,
-    symbol: str,
-    settings: Settings,
-    *,
-    universal: Path,
-    own: Mapping[str, Path],
-) -> Path:
-    """The folder of the model that `symbol` should learn from, as `training.transfer_from` says.
-
-    Args:
-        own: folders of symbols' own models; the universal model stands in where none is correlated enough to know.
-    """
-    if settings.training.transfer_from == "most_correlated":
-        nearest = most_correlated(dataset, fold, symbol, list(own))
-        if nearest is not None and nearest[1] > 0:
-            return own[nearest[0]]
-    return universal
-
-
 def priorities(bars: pl.DataFrame, *, recent_bars: int = 500) -> list[str]:
     """Symbols in the order to train them: those that trade most money and move most, first.
 
@@ -83,124 +59,217 @@ def priorities(bars: pl.DataFrame, *, recent_bars: int = 500) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one symbol's training: its folder, or the reason it failed."""
+    """What became of one symbol's training, or of the ensemble's.
+
+    Attributes:
+        folder: of the model kept; None where nothing could be trained.
+        error: why, then.
+        rungs: validation loss of the universal model and of each transfer, by "universal", "from universal",
+            "from SYMBOL".
+    """
 
     symbol: str
     folder: Path | None
     error: str = ""
+    rungs: Mapping[str, float] = field(default_factory=dict)
 
 
-def _work(
-    parent: str, dataset_folder: str, symbol: str, fold: Fold, settings: Any, out_dir: str, threads: int
-) -> str:
-    """One symbol in a worker process; limits its threads before TensorFlow starts."""
-    for name in (
-        "OMP_NUM_THREADS",
-        "TF_NUM_INTRAOP_THREADS",
-        "TF_NUM_INTEROP_THREADS",
-        "OPENBLAS_NUM_THREADS",
-    ):
-        os.environ[name] = str(threads)
+def _fit(parent: str, dataset_folder: str, symbol: str, fold: Fold, settings: Any, out_dir: str) -> Any:
+    """One symbol's fit in a worker process: validation loss of the parent and of the model."""
     from barcast.training.symbol import train_symbol
 
-    dataset = datasets.load(Path(dataset_folder))
-    train_symbol(Path(parent), dataset, symbol, fold, settings, Path(out_dir))
-    return out_dir
+    model = train_symbol(
+        Path(parent), datasets.load(Path(dataset_folder)), symbol, fold, settings, Path(out_dir)
+    )
+    return model.info.facts["parent_validation_loss"], model.info.facts["best_validation_loss"]
 
 
-def train_many(
-    parent: Path,
+def _ensemble(universal: str, linear: str, dataset_folder: str, fold: Fold, settings: Any, path: str) -> Any:
+    """The ensemble of both with its specialists, exported; its validation log loss by share of the meta model."""
+    from barcast.training.ensemble import train_ensemble
+    from barcast.training.trained import TrainedModel
+
+    network, baseline = (TrainedModel.load(Path(folder)) for folder in (universal, linear))
+    model = train_ensemble(network, baseline, datasets.load(Path(dataset_folder)), fold, settings)
+    model.export(Path(path))
+    return model.info.facts["validation_log_loss"]
+
+
+def _export(
+    folder: str, dataset_folder: str, fold: Fold, settings: Any, rungs: dict[str, float], path: str
+) -> None:
+    """Export one symbol's model, compressed as the settings say."""
+    from barcast.training.compression import compressed
+    from barcast.training.trained import TrainedModel
+
+    model = compressed(TrainedModel.load(Path(folder)), datasets.load(Path(dataset_folder)), fold, settings)
+    model.with_facts(rungs=rungs).export(Path(path))
+
+
+def train_symbols(
+    universal: Path,
     dataset: Dataset | Path,
     symbols: Sequence[str],
     fold: Fold,
     settings: Settings,
     out_dir: Path,
     *,
+    linear: Path | None = None,
+    export_dir: Path | None = None,
     workers: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
     """Train a model for each symbol, in this order of priority; one failure does not stop the rest.
 
+    Each is trained from the universal model. Where `settings.training.transfer_from` asks for it, each is then trained
+    again from the model of the symbol among these that moves most like it, which replaces the first one
+    ("most_correlated") or does so where its validation loss is lower ("best").
+
     Args:
-        parent: folder of the universal network.
+        universal: folder of the universal network.
+        symbols: may name `names.ENSEMBLE` too, which is then joined from `universal` and `linear` into `export_dir`.
         dataset: the dataset, or the folder `datasets.save` wrote (workers read it from there).
-        workers: processes; `settings.training.workers` when None. Each gets its share of the cores.
-        out_dir: one folder a symbol (names.slug) is made in it.
+        export_dir: receives each symbol's SavedModel, in a folder named by names.slug.
+        workers: processes; `settings.training.workers` when None, and then one for each core of this machine.
+        out_dir: one folder a fit is made in it.
 
     Returns:
         One Outcome a symbol, in the order given.
     """
     out_dir = Path(out_dir)
-    workers = max(1, workers or settings.training.workers)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    if isinstance(dataset, Dataset):
-        dataset = datasets.save(dataset, out_dir / ".dataset")
+    config = settings.training
+    source = datasets.save(dataset, out_dir / ".dataset") if isinstance(dataset, Dataset) else Path(dataset)
     found: dict[str, Outcome] = {}
-    # Spawned, not forked: TensorFlow's threads do not survive a fork.
-    with ProcessPoolExecutor(
-        max_workers=workers, mp_context=get_context("spawn"), max_tasks_per_child=None
-    ) as pool:
-        waiting = {
-            pool.submit(
-                _work,
-                str(parent),
-                str(dataset),
-                symbol,
-                fold,
-                settings,
-                str(out_dir / names.slug(symbol)),
-                threads,
-            ): symbol
-            for symbol in symbols
-        }
-        for done in as_completed(waiting):
-            symbol = waiting[done]
-            try:
-                found[symbol] = Outcome(symbol, Path(done.result()))
-            except Exception as error:  # one symbol's failure is told, the others go on
-                found[symbol] = Outcome(symbol, None, f"{type(error).__name__}: {error}")
-            if progress is not None:
-                progress(f"{symbol}: {found[symbol].error or 'trained'}")
+    own_symbols = [symbol for symbol in symbols if symbol != names.ENSEMBLE]
+    joined = Path(export_dir) / names.ENSEMBLE if export_dir and names.ENSEMBLE in symbols else None
+
+    def say(symbol: str, text: str) -> None:
+        if progress is not None:
+            progress(f"{symbol}: {text}")
+
+    with Workers(workers or config.workers, most=len(symbols)) as pool:
+
+        def fit_from(parents: Mapping[str, tuple[str, Path]]) -> None:
+            tasks: dict[str, tuple[Any, ...]] = {
+                symbol: (
+                    _fit,
+                    str(parent),
+                    str(source),
+                    symbol,
+                    fold,
+                    settings,
+                    str(_folder(out_dir, symbol, name)),
+                )
+                for symbol, (name, parent) in parents.items()
+            }
+            if joined is not None and names.ENSEMBLE not in found:
+                tasks = {
+                    names.ENSEMBLE: (
+                        _ensemble,
+                        str(universal),
+                        str(linear),
+                        str(source),
+                        fold,
+                        settings,
+                        str(joined),
+                    ),
+                    **tasks,
+                }
+            for symbol, result in pool.run(tasks):
+                if symbol == names.ENSEMBLE:
+                    failed = f"{type(result).__name__}: {result}" if isinstance(result, Exception) else ""
+                    found[symbol] = Outcome(symbol, None if failed else joined, failed)
+                    say("ensemble", failed or f"joined, validation log loss {min(result.values()):.4f}")
+                    continue
+                name = parents[symbol][0]
+                before = found.get(symbol)
+                if isinstance(result, Exception):
+                    text = f"{type(result).__name__}: {result}"
+                    say(symbol, f"from {name} failed: {text}")
+                    found.setdefault(symbol, Outcome(symbol, None, text))
+                    continue
+                rungs = dict(before.rungs) if before is not None else {}
+                if before is None and result[0] is not None:
+                    rungs["universal"] = result[0]
+                rungs[f"from {name}"] = result[1]
+                say(symbol, f"from {name}, validation loss {result[1]:.4f}")
+                outcome = Outcome(symbol, _folder(out_dir, symbol, name), rungs=rungs)
+                if before is not None and config.transfer_from == "best" and result[1] >= _kept(before):
+                    outcome = replace(before, rungs=rungs)
+                found[symbol] = outcome
+
+        fit_from({symbol: ("universal", Path(universal)) for symbol in own_symbols})
+        if config.transfer_from != "universal":
+            whole = datasets.load(source)
+            own = {symbol: folder for symbol in own_symbols if (folder := found[symbol].folder) is not None}
+            parents = {}
+            for symbol in own_symbols:
+                nearest = most_correlated(whole, fold, symbol, list(own)) if symbol in own else None
+                if nearest is not None and nearest[1] > 0:
+                    parents[symbol] = (nearest[0], own[nearest[0]])
+            fit_from(parents)
+        if export_dir is not None:
+            exports = {
+                symbol: (
+                    _export,
+                    str(found[symbol].folder),
+                    str(source),
+                    fold,
+                    settings,
+                    dict(found[symbol].rungs),
+                    str(Path(export_dir) / names.slug(symbol)),
+                )
+                for symbol in own_symbols
+                if found[symbol].folder is not None
+            }
+            for symbol, result in pool.run(exports):
+                if isinstance(result, Exception):
+                    text = f"{type(result).__name__}: {result}"
+                    say(symbol, f"export failed: {text}")
+                    found[symbol] = replace(found[symbol], folder=None, error=text)
     return [found[symbol] for symbol in symbols]
 
 
-def ladder(
-    dataset: Dataset,
-    rows: np.ndarray,
-    *,
-    linear: TrainedModel,
-    universal: TrainedModel,
-    own: dict[str, TrainedModel],
-) -> pl.DataFrame:
+def _folder(out_dir: Path, symbol: str, parent: str) -> Path:
+    return (
+        out_dir / names.slug(symbol) / f"from-{names.slug(parent) if parent != names.UNIVERSAL else parent}"
+    )
+
+
+def _kept(outcome: Outcome) -> float:
+    """Validation loss of the model kept so far."""
+    return min(loss for name, loss in outcome.rungs.items() if name != "universal")
+
+
+def ladder(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Log loss and accuracy of each rung for each symbol, on the same rows and classes.
 
+    Args:
+        frames: frames "Predictions" by rung, lowest first ("linear", "universal", "own", ...), with equal labels;
+            a rung may lack symbols. Rows are those that the first rung has.
+
     Returns:
-        `symbol, rows, linear_log_loss, universal_log_loss, own_log_loss, linear_accuracy, universal_accuracy,
-        own_accuracy, answers`: who should answer, the first rung that the next does not beat.
+        `symbol, rows`, then `{rung}_log_loss` and `{rung}_accuracy` of every rung (null where it has no rows of the
+        symbol), and `best`: the last rung that beat all rungs before it by log loss.
     """
-    label = dataset.classes(universal.info.thresholds)
-    found = []
-    for symbol in dataset.symbols:
-        mine = rows[np.isin(rows, dataset.of_symbol(symbol))]
-        if not len(mine):
-            continue
-        line: dict[str, Any] = {"symbol": symbol, "rows": len(mine)}
-        rungs = {"linear": linear, "universal": universal, "own": own.get(symbol)}
-        for name, model in rungs.items():
-            p = None if model is None else model.answers(dataset, mine)["probabilities"]
-            truth = label[mine].astype(int)
-            line[f"{name}_log_loss"] = (
-                None
-                if p is None
-                else float(-np.log(np.clip(p[np.arange(len(p)), truth], 1e-12, None)).mean())
-            )
-            line[f"{name}_accuracy"] = None if p is None else float((p.argmax(axis=1) == truth).mean())
-        answers = "linear"
-        for name in ("universal", "own"):
-            if (
-                line[f"{name}_log_loss"] is not None
-                and line[f"{name}_log_loss"] < line[f"{answers}_log_loss"]
-            ):
-                answers = name
-        found.append({**line, "answers": answers})
-    return pl.DataFrame(found)
+    keys = ["symbol", "event_timestamp"]
+    first = next(iter(frames.values()))
+    table = first.group_by("symbol").agg(pl.len().alias("rows")).sort("symbol")
+    for rung, frame in frames.items():
+        known = frame.join(first.select(keys), on=keys, how="semi").filter(pl.col("label").is_not_null())
+        p = known.select("p_sell", "p_hold", "p_buy").to_numpy()
+        label = known["label"].to_numpy().astype(int)
+        scored = known.select("symbol").with_columns(
+            pl.Series(f"{rung}_log_loss", -np.log(np.clip(p[np.arange(len(p)), label], 1e-12, None))),
+            pl.Series(f"{rung}_accuracy", (p.argmax(axis=1) == label).astype(np.float64)),
+        )
+        table = table.join(scored.group_by("symbol").mean(), on="symbol", how="left")
+    best = []
+    for line in table.iter_rows(named=True):
+        losses = {rung: line[f"{rung}_log_loss"] for rung in frames}
+        lowest = None
+        for rung, loss in losses.items():
+            if loss is not None and (lowest is None or loss < losses[lowest]):
+                lowest = rung
+        best.append(lowest)
+    return table.sort("symbol").with_columns(pl.Series("best", best, dtype=pl.Utf8))

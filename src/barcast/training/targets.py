@@ -25,11 +25,14 @@ class Targets:
             volatility, trend_strength` (negative unknown), `run_start` float32.
         effective_rows: sum of the training rows' uniqueness.
         class_shares: share of SELL, HOLD, BUY in the training rows.
+        expected_duration_bars: mean bars from entry to exit in the training rows: under triple barriers the time
+            horizon of an answer, which the fixed horizon only bounds.
     """
 
     arrays: dict[str, np.ndarray]
     effective_rows: float
     class_shares: tuple[float, ...]
+    expected_duration_bars: float = 0.0
 
 
 def make(
@@ -42,7 +45,7 @@ def make(
     """Targets of all rows; weights other than 1 on `train` only.
 
     Raises:
-        DataError: too few training rows, or one class only.
+        DataError: too few training rows, one class only, or an unknown value in a window.
     """
     if len(train) < config.min_rows:
         raise DataError(
@@ -56,6 +59,13 @@ def make(
         raise DataError(
             f"All {len(train)} training rows are {only}: there is nothing to learn.",
             hint="Use a longer history, another horizon or another hold_share.",
+        )
+    broken = dataset.broken(train)
+    if len(broken):
+        raise DataError(
+            f"{len(broken)} of {len(train)} training windows hold NaN or infinite values, "
+            f"the first of {dataset.rows['symbol'][int(broken[0])]}.",
+            hint="Build the dataset with datasets.build, which drops and counts them.",
         )
     unique = uniqueness(dataset, train)
     weight = unique.copy() if labels.weighting == "uniqueness" else np.ones(len(train))
@@ -83,7 +93,12 @@ def make(
         else trend.to_numpy().astype(np.float32),
         "run_start": np.ones(len(dataset), np.float32),
     }
-    return Targets(arrays, float(unique.sum()), tuple(float(s) for s in shares))
+    return Targets(
+        arrays,
+        float(unique.sum()),
+        tuple(float(s) for s in shares),
+        float(dataset.column("duration_bars")[train].mean()),
+    )
 
 
 def _codes(dataset: Dataset, name: str) -> np.ndarray:
@@ -107,8 +122,12 @@ def feature_statistics(
     used = np.zeros(len(dataset.features) + 1, dtype=np.int64)
     np.add.at(used, ends - dataset.lookback_bars + 1, 1)
     np.add.at(used, ends + 1, -1)
-    rows = dataset.features[np.cumsum(used[:-1]) > 0]
-    mean, scale = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    bars = np.flatnonzero(np.cumsum(used[:-1]) > 0)
+    # In pieces: a copy of the rows would double the memory of a long history.
+    pieces = [bars[start : start + 16384] for start in range(0, len(bars), 16384)]
+    mean = sum(dataset.features[p].sum(axis=0, dtype=np.float64) for p in pieces) / len(bars)
+    square = sum(np.square(dataset.features[p] - mean).sum(axis=0) for p in pieces) / len(bars)
+    scale = np.sqrt(square)
     constant = scale <= 1e-7 * np.maximum(1.0, np.abs(mean))
     if constant.all():
         raise DataError(

@@ -218,6 +218,8 @@ class TrainedModel:
             "symbol": self.info.symbol,
             "horizon_bars": self.info.horizon_bars,
             "lookback_bars": self.info.lookback_bars,
+            "expected_duration_bars": self.info.facts.get("expected_duration_bars", self.info.horizon_bars),
+            "members": list(getattr(self.network, "names", ())),
         }
         found = {
             "model.json": json.dumps(described, indent=1, sort_keys=True).encode(),

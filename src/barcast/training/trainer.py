@@ -22,6 +22,7 @@ from barcast.datasets import Dataset
 from barcast.errors import ModelError
 from barcast.models.presets import PRESETS, Preset
 from barcast.training import checkpoints
+from barcast.training.common import spread
 from barcast.training.optimiser import adamw, learning_rate
 from barcast.training.steps import TensorFlowSteps, Term
 from barcast.training.targets import Targets
@@ -37,6 +38,8 @@ class Plan:
     max_epochs: int
     patience_epochs: int
     peak_rate: float
+    epoch_rows: int | None = None
+    validation_rows: int | None = None
 
     @classmethod
     def of(cls, config: TrainingConfig, preset: str) -> Plan:
@@ -46,6 +49,8 @@ class Plan:
             max_epochs=config.max_epochs or base.max_epochs,
             patience_epochs=config.patience_epochs or base.patience_epochs,
             peak_rate=config.learning_rate,
+            epoch_rows=config.max_epoch_rows or base.epoch_rows,
+            validation_rows=config.max_validation_rows or base.validation_rows,
         )
 
 
@@ -55,13 +60,15 @@ class History:
 
     Attributes:
         epochs: one dict an epoch: `epoch, seconds, learning_rate, batch_size, loss, val_loss` and loss parts.
-        best_epoch: epoch whose weights were kept.
+        best_epoch: epoch whose weights were kept; -1 for those given.
+        start_loss: validation loss of the weights given, where `start_best` asked for it.
         events: restores, halved batches, resumes.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
     best_loss: float = math.inf
+    start_loss: float | None = None
     seconds: float = 0.0
     events: list[str] = field(default_factory=list)
 
@@ -88,6 +95,7 @@ def fit(
     *,
     seed: int,
     checkpoint: Path | None = None,
+    steps: Any = None,
     term: Term | None = None,
     epoch_rows: Callable[[int, np.random.Generator], np.ndarray] | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
@@ -99,7 +107,8 @@ def fit(
     Args:
         train, validation: row numbers of `dataset`.
         checkpoint: file to resume from if there, written every `checkpoint_epochs`, removed when done.
-        term: extra loss.
+        steps: of `make_steps` over the same network and dataset, to fit again without compiling all anew.
+        term: extra loss, where no `steps` are given.
         epoch_rows: the rows of an epoch, already in order; all of `train` in random order when None.
         progress: told one line an epoch.
         start_best: the weights given count as a result of their own: training must beat them to be kept.
@@ -108,9 +117,12 @@ def fit(
     Raises:
         ModelError: the loss stays NaN after `nan_restarts` restores, or a checkpoint does not fit.
     """
+    if plan.validation_rows is not None:
+        validation = spread(validation, plan.validation_rows)
     optimiser = adamw(config)
     optimiser.build(network.trainable_variables)
-    steps = make_steps(network, dataset, targets, config.loss, optimiser, term)
+    steps = steps or make_steps(network, dataset, targets, config.loss, term)
+    steps.begin(optimiser)
     variables = checkpoints.all_variables(network) + list(optimiser.variables)
     weights = list(network.weights)
     mark = checkpoints.fingerprint(
@@ -124,7 +136,7 @@ def fit(
     state = _State(batch_size=min(plan.batch_size, len(train)))
     best = [np.asarray(w) for w in weights]
     if start_best:
-        state.history.best_loss = steps.evaluate(validation)["loss"]
+        state.history.best_loss = state.history.start_loss = steps.evaluate(validation)["loss"]
     if checkpoint is not None and checkpoint.exists():
         state, best = _resume(checkpoint, mark, variables)
     started = time.perf_counter() - state.history.seconds
@@ -195,7 +207,7 @@ def fit(
 
 
 def make_steps(
-    network: Any, dataset: Dataset, targets: Targets, loss: LossConfig, optimiser: Any, term: Term | None
+    network: Any, dataset: Dataset, targets: Targets, loss: LossConfig, term: Term | None = None
 ) -> Any:
     """The steps of the Keras backend in use.
 
@@ -209,12 +221,12 @@ def make_steps(
         from barcast.training import multi_worker
 
         if multi_worker.place()[1] > 1:
-            return multi_worker.MultiWorkerSteps(network, dataset, targets, loss, optimiser, term=term)
-        return TensorFlowSteps(network, dataset, targets, loss, optimiser, term=term)
+            return multi_worker.MultiWorkerSteps(network, dataset, targets, loss, term=term)
+        return TensorFlowSteps(network, dataset, targets, loss, term=term)
     if backend == "jax":
         from barcast.training.steps_jax import JaxSteps
 
-        return JaxSteps(network, dataset, targets, loss, optimiser, term=term)
+        return JaxSteps(network, dataset, targets, loss, term=term)
     raise ModelError(
         f"The trainer has no steps for the Keras backend {backend!r}.",
         hint="Set KERAS_BACKEND to tensorflow or jax.",
@@ -248,8 +260,8 @@ def _epoch(
     """One pass; mean loss and parts, and the last learning rate."""
     random = np.random.default_rng([seed, state.epoch])
     rows = epoch_rows(state.epoch, random) if epoch_rows is not None else random.permutation(train)
-    if config.max_epoch_rows is not None:
-        rows = rows[: config.max_epoch_rows]
+    if plan.epoch_rows is not None:
+        rows = rows[: plan.epoch_rows]
     size = min(state.batch_size, len(rows))
     batches = max(1, len(rows) // size)
     sums: dict[str, Any] = {}

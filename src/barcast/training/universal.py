@@ -38,6 +38,7 @@ def train_universal(
     *,
     thresholds: Thresholds | None = None,
     inputs: Inputs | None = None,
+    linear: TrainedModel | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> TrainedModel:
@@ -51,6 +52,7 @@ def train_universal(
             goes on.
         thresholds: class limits; fitted on the fold's training rows when None.
         inputs: what `fit_inputs` gave for these training rows; fitted here when None.
+        linear: the baseline of the same fold, whose fit then is the network's fallback; fitted anew when None.
 
     Raises:
         DataError: too few rows, one class only, all features constant.
@@ -115,9 +117,11 @@ def train_universal(
         progress=progress,
     )
     calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
-    fallback = common.fallback_arrays(
-        _fit_linear(dataset, fold, targets, inputs), inputs.selected, dataset.num_features
-    )
+    if linear is None:
+        fitted = _fit_linear(dataset, fold, targets, inputs)
+        fallback = common.fallback_arrays(fitted, inputs.selected, dataset.num_features)
+    else:
+        fallback = {name: linear.reference[name] for name in common.FALLBACK}
     model = TrainedModel(
         network,
         describe(
@@ -194,14 +198,18 @@ def _fit_linear(
     inputs: Inputs,
 ) -> Any:
     from barcast.models import linear
+    from barcast.models.regression import chunks
 
     at = list(inputs.selected)
-    mean, scale = inputs.mean[at], inputs.scale[at]
+    centre, factor = inputs.mean[at].astype(np.float32), (1 / inputs.scale[at]).astype(np.float32)
 
     def last_bars(rows: np.ndarray) -> np.ndarray:
-        x = (dataset.features[dataset.window_end[rows]][:, at] - mean) / scale
-        clipped: np.ndarray = np.clip(x, -CLIP, CLIP)
-        return clipped
+        found = np.empty((len(rows), len(at)), dtype=np.float32)
+        # In pieces, so that beside the result only one piece is in memory.
+        for piece in chunks(len(rows)):
+            x = dataset.features[dataset.window_end[rows[piece]]][:, at]
+            found[piece] = np.clip((x - centre) * factor, -CLIP, CLIP)
+        return found
 
     def arrays(rows: np.ndarray) -> dict[str, np.ndarray]:
         return {name: values[rows] for name, values in targets.arrays.items()}

@@ -163,7 +163,7 @@ class Collected:
     def word(self, model: Model) -> str:
         """How a person names the model."""
         tail = model.name.rpartition(".")[2]
-        return tail if tail in (names.UNIVERSAL, names.LINEAR) else str(names.symbol_of(model.name))
+        return tail if tail in names.SHARED else str(names.symbol_of(model.name))
 
 
 def ago(moment: datetime, now: datetime) -> str:
