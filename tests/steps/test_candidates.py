@@ -18,11 +18,14 @@ from barcast.steps.store import batches
 
 
 def test_models_of_a_training_are_all_candidates(tmp_path: Path) -> None:
-    (tmp_path / "made" / "BTC_2fUSDT").mkdir(parents=True)
+    for folder in ("BTC_2fUSDT", names.ENSEMBLE):
+        (tmp_path / "made" / folder).mkdir(parents=True)
     found = candidates.found("linear", "universal", [str(tmp_path / "made"), str(tmp_path / "none")])
+    # Symbols' own models come last: what answers for all symbols is judged before them.
     assert [(c.word, c.new, c.symbol) for c in found] == [
         (names.LINEAR, True, None),
         (names.UNIVERSAL, True, None),
+        (names.ENSEMBLE, True, None),
         ("BTC/USDT", True, "BTC/USDT"),
     ]
 
@@ -48,7 +51,7 @@ def test_training_an_empty_batch_makes_an_empty_folder(
 ) -> None:
     monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
     out = tmp_path / "models"
-    done = steps.train_symbols(Config().model_dump_json(), "hash", "[]", "none", "none", str(out))
+    done = steps.train_symbols(Config().model_dump_json(), "hash", "[]", "none", "none", "none", str(out))
     assert done == {"trained": "[]", "failed": "{}"}
     assert candidates.found("linear", "universal", [str(out)])[2:] == []
 
