@@ -30,9 +30,12 @@ SHOWN = (
     ("ml_brier", "Brier score", False, "number"),
     ("ml_ece", "Calibration error (ECE)", False, "number"),
     ("learning_profit_weighted_accuracy", "Profit-weighted accuracy", True, "percent"),
+    ("operational_latency_ms_p50", "One answer in process, median ms", False, "number"),
+    ("operational_size_mib", "Files, MiB", False, "number"),
 )
 ACTIONS = {
     "registered": "Registered",
+    "tried": "Configuration tried",
     "judged": "Judged by the gate",
     "challenger": "Waits for approval",
     "approved": "Approved",
@@ -52,7 +55,8 @@ ACTIONS = {
 
 def spoken(word: str) -> str:
     """A model's name for people."""
-    return {"universal": "Universal model", "_linear": "Linear baseline"}.get(word, word)
+    shared = {"universal": "Universal model", "_linear": "Linear baseline", "_ensemble": "Ensemble"}
+    return shared.get(word, word)
 
 
 def when(moment: datetime | None) -> str:
