@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--epoch-rows", type=int, default=5000, help="Rows the network draws an epoch.")
     parser.add_argument("--every", type=int, default=3, help="Use every n-th of the computed features.")
+    parser.add_argument("--kept", action="store_true", help="Report the folds that are kept; train none.")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "barcast-honest")
     args = parser.parse_args()
     data = shared_data()
@@ -103,7 +104,10 @@ def main() -> None:
     tested = []
     for fold in splits.walk_forward(dataset.rows, settings.splits):
         key = f"{args.bars}-{args.horizon}-{args.folds}-{args.epochs}-{args.epoch_rows}-{args.every}-{fold.index}"
-        for name, values in answers_of(dataset, fold, settings, args.cache / f"fold-{key}.npz").items():
+        file = args.cache / f"fold-{key}.npz"
+        if args.kept and not file.exists():
+            continue
+        for name, values in answers_of(dataset, fold, settings, file).items():
             answers[name].append(values)
         tested.append(fold.test)
     rows, label = np.concatenate(tested), np.concatenate(answers.pop("label"))

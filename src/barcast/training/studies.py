@@ -211,8 +211,10 @@ def plots(study: Any, folder: Path) -> list[Path]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         for name, draw in kinds.items():
-            draw(study)
+            draw(study, target_name="mean log loss")
             figure = plt.gcf()
+            for axes in figure.axes if name == "slices" else ():
+                axes.tick_params(axis="x", labelrotation=30)  # long choices would cover each other
             figure.set_size_inches(2.6 * len(study.best_params) + 2 if name == "slices" else 9, 4.5)
             figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
             plt.close("all")
