@@ -62,23 +62,20 @@ class Trial:
     loss: dict[str, Any] = field(default_factory=dict)
 
 
+# In the order in which they were tried; the last ones cost most.
 TRIALS = (
     Trial("LightGBM, 1 hour (where we start)"),
-    Trial("horizon 15 minutes", horizon=3),
     Trial("horizon 4 hours", horizon=48),
     Trial("horizon 1 day", horizon=288),
-    Trial("linear, 4 hours", horizon=48, model="linear"),
-    Trial("linear, 1 day", horizon=288, model="linear"),
-    Trial("triple barrier, 4 hours at most", horizon=48, labels={"scheme": "triple_barrier"}),
-    Trial("HOLD for 60% of rows, 4 hours", horizon=48, labels={"hold_share": 0.6}),
-    Trial("price and volume features only, 4 hours", horizon=48, categories=("ohlcv", "price_action")),
-    Trial("cross-symbol features only, 4 hours", horizon=48, categories=("cross_symbol",)),
-    Trial("one model for each symbol, 4 hours", horizon=48, model="per symbol"),
-    Trial("act on the most decided tenth, 1 hour", rule="confident"),
-    Trial("act on the most decided tenth, 4 hours", horizon=48, rule="confident"),
-    Trial("symbols against each other, 1 hour", rule="neutral"),
     Trial("symbols against each other, 4 hours", horizon=48, rule="neutral"),
-    Trial("symbols against each other, linear, 4 hours", horizon=48, model="linear", rule="neutral"),
+    Trial("act on the most decided tenth, 4 hours", horizon=48, rule="confident"),
+    Trial("triple barrier, 4 hours at most", horizon=48, labels={"scheme": "triple_barrier"}),
+    Trial("price and volume features only, 4 hours", horizon=48, categories=("ohlcv", "price_action")),
+    Trial("one model for each symbol, 4 hours", horizon=48, model="per symbol"),
+    Trial("HOLD for 60% of rows, 4 hours", horizon=48, labels={"hold_share": 0.6}),
+    Trial("symbols against each other, 1 hour", rule="neutral"),
+    Trial("act on the most decided tenth, 1 hour", rule="confident"),
+    Trial("linear, 4 hours", horizon=48, model="linear"),
     Trial("network, 4 hours", horizon=48, model="network"),
     Trial(
         "network, costs first in the loss, 4 hours",
@@ -86,6 +83,7 @@ TRIALS = (
         model="network",
         loss={"class_weight": 0.3, "profit_weight": 1.0, "cost_bps": COST_BPS},
     ),
+    Trial("horizon 15 minutes", horizon=3),
 )
 
 
