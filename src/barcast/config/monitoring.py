@@ -19,7 +19,11 @@ class MonitoringConfig(Section):
     port: int = Field(
         default=8602, ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes a free one."
     )
-    keep_days: float = Field(default=90.0, gt=0, description="How long the history is kept.")
+    keep_days: float = Field(
+        default=90.0,
+        gt=0,
+        description="How long the history is kept, and finished answers in the local log (the Delta table keeps all).",
+    )
     window_bars: int = Field(
         default=250, ge=50, description="Newest bars of each symbol compared with the training reference."
     )

@@ -105,6 +105,8 @@ def _answers(config: Config) -> dict[str, Any]:
 def _queue(config: Config) -> dict[str, Any]:
     from barcast.operations.queue import TrainingQueue
 
+    if not config.operations.queue.database and not (config.open_workspace().state / "queue.db").exists():
+        return {}  # nothing was ever asked for; looking makes no files
     return dict(TrainingQueue(config.open_workspace(), config.operations.queue).counts())
 
 

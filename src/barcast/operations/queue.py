@@ -8,59 +8,27 @@ clock that jumps, or a worker that was only paused, cannot lead to a second run)
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from barcast import names
 from barcast.config.operations import QueueConfig
-from barcast.errors import ConfigError, RefusedError, did_you_mean
+from barcast.errors import ConfigError, did_you_mean
+from barcast.operations.queue_lease import RECALIBRATE, Lease, LeaseLostError, lost, machine_lock
 from barcast.operations.queue_priority import Facts, automatic_priority
 from barcast.operations.queue_rows import close, due, enqueue, readable
 from barcast.operations.queue_store import Store, jobs
 from barcast.workspace import Workspace
 
-RECALIBRATE = "recalibrate"  # the reason of a job that only fits the probabilities again
-
-
-class LeaseLostError(RefusedError):
-    """The job is no longer this worker's; whatever it still does must stop."""
-
-
-@dataclass
-class Lease:
-    """A claimed job. It is this process's until finished, lost, or the process ends.
-
-    Attributes:
-        attempt: 1 at the first start.
-        cores: how many cores the job may use, by its symbol's share.
-    """
-
-    id: int
-    symbol: str
-    priority: float
-    reason: str
-    attempt: int
-    token: str
-    worker: str
-    cores: int
-    _descriptor: int = field(repr=False)
-
-    def unlock(self) -> None:
-        """Give the machine's lock back."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+__all__ = ["RECALIBRATE", "Lease", "LeaseLostError", "TrainingQueue"]
 
 
 class TrainingQueue:
@@ -221,7 +189,7 @@ class TrainingQueue:
             ).rowcount
 
         if not self._store.run(work):
-            raise _lost(lease)
+            raise lost(lease)
 
     def complete(self, lease: Lease, result: Mapping[str, Any] | None = None) -> None:
         """The job is done.
@@ -281,7 +249,7 @@ class TrainingQueue:
     def _end(self, lease: Lease, work: Callable[[sa.Connection, float], bool]) -> None:
         try:
             if not self._store.run(work):
-                raise _lost(lease)
+                raise lost(lease)
         finally:
             lease.unlock()
 
@@ -385,20 +353,4 @@ class TrainingQueue:
         return jobs.c.id == lease.id, jobs.c.token == lease.token, jobs.c.state == "running"
 
     def _lock(self, symbol: str) -> int | None:
-        """The machine's lock of a symbol as a descriptor, None where a living process holds it."""
-        self._locks.mkdir(parents=True, exist_ok=True)
-        path: Path = self._locks / names.slug(symbol)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
-
-
-def _lost(lease: Lease) -> LeaseLostError:
-    return LeaseLostError(
-        f"Job {lease.id} ({lease.symbol}) is no longer {lease.worker}'s.",
-        hint="It was silent for longer than operations.queue.lease_seconds; another worker has the job.",
-    )
+        return machine_lock(self._locks, symbol)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from barcast import logs
@@ -125,7 +126,8 @@ def monitor(config: Config, *, act: bool = True) -> Report:
 
 
 def _join_outcomes(collected: Collected) -> list[Any]:
-    """Write what followed into logged predictions whose horizon has passed; move finished ones to the table."""
+    """Write what followed into logged predictions whose horizon has passed; move finished ones to the table, where
+    they stay, and old ones out of the local log, which every look reads."""
     path = collected.workspace.logs / "predictions.db"
     if path.exists() and not collected.bars.is_empty():
         from barcast.serving.prediction_log import PredictionLog
@@ -136,6 +138,7 @@ def _join_outcomes(collected: Collected) -> list[Any]:
             log.flush(
                 collected.workspace.logs / "predictions", min_rows=collected.config.serving.log_flush_rows
             )
+            log.prune(collected.as_of - timedelta(days=collected.settings.keep_days))
         finally:
             log.close()
     return []

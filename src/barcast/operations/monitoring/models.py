@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from barcast import labels, names
 from barcast.operations.monitoring import drift, outcomes
 from barcast.operations.monitoring.collect import Collected
 from barcast.operations.monitoring.types import ModelReport, Reading
-from barcast.registry.audit import effective
+from barcast.registry.audit import spans
 from barcast.serving.market import micros
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def judge(collected: Collected) -> list[ModelReport]:
 def _one(collected: Collected, model: Model) -> ModelReport:
     assert model.champion is not None
     version = model.versions[model.champion]
-    since = effective(model.changes[-1])
+    since: datetime = spans(model)[-1]["since"]  # of this version, whatever else changed since
     answers = collected.answers
     if not answers.is_empty():
         answers = answers.filter(
