@@ -92,7 +92,7 @@ class Real:
         return self.predictor.predict(["AAA"])[0]
 
 
-def wait(done: Callable[[], bool], seconds: float = 60) -> None:
+def wait(done: Callable[[], bool], seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < until
@@ -164,7 +164,10 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
         "max_num_load_retries": 0,
         "xla_cpu_compilation_enabled": False,
     }
-    with start(**flags) as made.server, Predictor(workspace, config, made.server.endpoint) as made.predictor:
+    with (
+        start(**flags, timeout_seconds=600) as made.server,
+        Predictor(workspace, config, made.server.endpoint) as made.predictor,
+    ):
         yield made
 
 
