@@ -337,7 +337,7 @@ def _fuzz(door: Door, examples: int) -> None:
             suppress_health_check=list(HealthCheck),
         )
         def once(case: Any) -> None:
-            response = case.call()
+            response = case.call(timeout=300)
             case.validate_response(response, checks=(not_a_server_error, response_schema_conformance))
 
         from hypothesis import given
