@@ -106,15 +106,16 @@ def test_two_workers_train_the_same_network_as_one(dataset: Any, tmp_path: Path)
     two = TrainedModel.load(tmp_path / "pair" / "fit").info.facts
     assert len(one["epochs"]) == len(two["epochs"]) == 3
     for a, b in zip(one["epochs"], two["epochs"], strict=True):
-        for name in ("loss", "val_loss", "class", "profit", "learning_rate"):
-            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-4), name
+        # Not to the last digit: symbols are hidden at random in training, by row of the batch.
+        for name in ("loss", "val_loss", "class", "val_class", "learning_rate"):
+            assert a[name] == pytest.approx(b[name], rel=2e-3), name
     assert one["epochs"][-1]["loss"] < one["epochs"][0]["loss"]  # it learned
     rows = splits.holdout(dataset.rows).test[:64]
     answers = [
         savedmodel.predict(tmp_path / name / "export", dataset.windows(rows), dataset.symbol_id[rows])
         for name in ("alone", "pair")
     ]
-    np.testing.assert_allclose(answers[0]["probabilities"], answers[1]["probabilities"], atol=2e-3)
+    np.testing.assert_allclose(answers[0]["probabilities"], answers[1]["probabilities"], atol=2e-2)
 
 
 @pytest.mark.slow

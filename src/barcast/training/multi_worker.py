@@ -83,6 +83,23 @@ def strategy() -> Any:
         ) from error
 
 
+def _sum(values: np.ndarray) -> np.ndarray:
+    """The sum of an array over all workers; each waits for the others."""
+    import tensorflow as tf
+
+    found = strategy()
+
+    @tf.function
+    def reduce(local: Any) -> Any:
+        def body(value: Any) -> Any:
+            placed = tf.identity(value)  # an argument stands on no device yet, and the sum asks for one
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
+
+        return found.run(body, args=(local,))
+
+    return np.asarray(reduce(tf.constant(values)))
+
+
 class MultiWorkerSteps(TensorFlowSteps):
     """The trainer's steps over this worker's share of the rows; the same arguments as `TensorFlowSteps`."""
 
@@ -111,25 +128,11 @@ class MultiWorkerSteps(TensorFlowSteps):
             ModelError: they do not.
         """
         ours = np.array([float(np.abs(np.asarray(v)).sum()) for v in self.network.weights], np.float64)
-        if not np.allclose(self._sum(ours), self.workers * ours, rtol=1e-6):
+        if not np.allclose(_sum(ours), self.workers * ours, rtol=1e-6):
             raise ModelError(
                 f"Worker {self.index} starts from other weights than the others.",
                 hint="Give all workers the same dataset, configuration, seed and checkpoint.",
             )
-
-    def _sum(self, values: np.ndarray) -> np.ndarray:
-        """The sum of an array over all workers."""
-        import tensorflow as tf
-
-        @tf.function
-        def reduce(local: Any) -> Any:
-            def body(value: Any) -> Any:
-                placed = tf.identity(value)  # an argument stands on no device yet, and the sum asks for one
-                return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
-
-            return self.strategy.run(body, args=(local,))
-
-        return np.asarray(reduce(tf.constant(values)))
 
     def _train_step(self, rows: Any) -> dict[str, Any]:
         import tensorflow as tf
@@ -176,7 +179,7 @@ class MultiWorkerSteps(TensorFlowSteps):
         found = super().evaluate(own, batch_size)
         names = sorted(found) if len(own) else sorted(super().evaluate(rows[:1], batch_size))
         sums = np.array([*(found.get(name, 0.0) * len(own) for name in names), len(own)], np.float64)
-        total = self._sum(sums)
+        total = _sum(sums)
         return {name: float(value / total[-1]) for name, value in zip(names, total, strict=False)}
 
 
@@ -198,20 +201,25 @@ def train(dataset_folder: Path | None, out: Path, settings: Any) -> Path | None:
     from barcast.training.prepare import from_bars
 
     strategy()  # before TensorFlow computes anything
-    index, _ = place()
+    index, workers = place()
     if dataset_folder is not None:
         dataset = datasets.load(dataset_folder)
     else:
         dataset = from_bars(open_store(settings, settings.open_workspace()).read(), settings)
     fold = splits.holdout(dataset.rows, settings.splits)
+    path = None
     if index == 0:
-        return train_universal(dataset, fold, settings, out / "fit", progress=print).export(out / "export")
-    with tempfile.TemporaryDirectory() as scratch:
-        checkpoint = out / "fit" / "checkpoint.npz"
-        if checkpoint.exists():
-            shutil.copy(checkpoint, scratch)
-        train_universal(dataset, fold, settings, Path(scratch))
-    return None
+        model = train_universal(dataset, fold, settings, out / "fit", progress=print)
+        path = model.export(out / "export")
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint = out / "fit" / "checkpoint.npz"
+            if checkpoint.exists():
+                shutil.copy(checkpoint, scratch)
+            train_universal(dataset, fold, settings, Path(scratch))
+    if workers > 1:
+        _sum(np.ones(1))  # one that left early would look to the others like one that died
+    return path
 
 
 def main(arguments: list[str]) -> int:
@@ -235,4 +243,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from barcast.training import (
+        multi_worker,
+    )  # not this copy of it, which `-m` made: all must share one strategy
+
+    sys.exit(multi_worker.main(sys.argv[1:]))
