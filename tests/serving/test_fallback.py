@@ -71,6 +71,24 @@ def test_chain_with_first_links_broken_answers_by_the_next(full: World, broken: 
         assert answer.model is None
 
 
+def test_the_ensemble_answers_for_symbols_without_their_own_model(full: World) -> None:
+    full.live({**{k: v for k, v in ALL.items() if k != "w.AAA"}, "w._ensemble": {"stable": 3, "previous": 2}})
+    for version in (3, 2):
+        full.server.models[("w._ensemble", version)] = outputs((0.1, 0.3, 0.6))
+        full.files("w._ensemble", version, {"AAA": 1})
+    with full.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+        assert (answer.model, answer.model_version, answer.fallback) == ("w._ensemble", 3, None)
+        full.server.models[("w._ensemble", 3)] = full.server.models[("w._ensemble", 2)] = (
+            grpc.StatusCode.INTERNAL
+        )
+    with full.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    assert (answer.model, answer.model_kind) == ("w.universal", "universal")
+    assert answer.fallback is not None
+    assert answer.fallback.reasons[0].startswith("ensemble w._ensemble/3:")
+
+
 def test_chain_with_server_killed_answers_linear_without_asking_each_link(full: World) -> None:
     full.server.stop()
     with full.predictor() as predictor:

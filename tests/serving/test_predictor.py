@@ -134,6 +134,11 @@ def test_answer_fields_with_known_outputs_are_these(world: World) -> None:
     assert answer.price == pytest.approx(price)
     assert answer.predicted_price == pytest.approx(price * math.exp(0.01), rel=1e-6)
     assert (answer.horizon_bars, answer.horizon_hours) == (5, 5.0)
+    file = world.workspace.models / "w.universal" / "1" / "assets.extra" / "serving.json"
+    barriers = {**json.loads(file.read_text()), "expected_duration_bars": 3.25}
+    file.write_text(json.dumps(barriers))
+    with world.predictor() as predictor:
+        assert predictor.predict(["AAA"])[0].horizon_hours == 3.25
     assert answer.regime == "bull"
     assert answer.volatility_regime == "medium"
     assert answer.trend_strength == pytest.approx(0.6)
