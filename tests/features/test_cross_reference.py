@@ -114,7 +114,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return weighted(x, 2 / 51)
 
     va, vb = mean(a * a) - mean(a) ** 2, mean(b * b) - mean(b) ** 2
-    with np.errstate(invalid="ignore"):  # the first value has no spread yet
+    with np.errstate(invalid="ignore", divide="ignore"):  # the first value has no spread yet
         found: np.ndarray = (mean(a * b) - mean(a) * mean(b)) / np.sqrt(va * vb)
     return found
 
