@@ -35,7 +35,7 @@ def free_port() -> int:
 @pytest.fixture
 def models(tmp_path):
     """`<claim>/daily.AAPL/3`, a real SavedModel, and what it answers."""
-    subprocess.run([sys.executable, str(SAVED_MODELS), str(tmp_path / "made"), "2"], check=True, timeout=120)
+    subprocess.run([sys.executable, str(SAVED_MODELS), str(tmp_path / "made"), "2"], check=True, timeout=600)
     path = tmp_path / "claim" / "daily.AAPL" / "3"
     path.parent.mkdir(parents=True)
     (tmp_path / "made" / "2").rename(path)
