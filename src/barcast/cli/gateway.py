@@ -59,6 +59,7 @@ def serve(
         predictor.windows.read(predictor.symbols()[:1])
     gc.collect()
     gc.freeze()  # Feast's heap is large: a full collection would hold an answer up by 100 ms
+    bound.listen()  # who reads the next line may connect at once
     print(f"Gateway at http://{bound.getsockname()[0]}:{bound.getsockname()[1]}", flush=True)
     server = uvicorn.Server(
         uvicorn.Config(
