@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ GRID = {"learning_rate": [1e-4, 1e-3, 1e-2], "weight_decay": [0.01], "profit_wei
 LOSS_AXES = ("profit_weight", "return_weight", "regime_weight")
 SAMPLERS = ("tpe", "random", "grid")
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,7 @@ def open_study(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            kept = storage and optuna.storages.RDBStorage(
-                storage, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
-            )
+            kept = storage and _open_storage(storage)
         study = optuna.create_study(
             study_name=name,
             storage=kept,
@@ -149,6 +149,26 @@ def open_study(
     if stored is None:
         study.set_user_attr("space", mark)
     return study
+
+
+def _open_storage(address: str) -> Any:
+    """Optuna's storage; its tables are made where they are missing.
+
+    Two workers that begin together make the same tables: the slower one finds them there and looks again.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return optuna.storages.RDBStorage(
+                address, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
+            )
+        except SQLAlchemyError as error:
+            if "already exists" not in str(error) or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.5)
+    return None
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
