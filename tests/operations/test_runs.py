@@ -19,6 +19,7 @@ from barcast.config import load
 from barcast.errors import ConfigError
 from barcast.operations import runs
 
+pytestmark = pytest.mark.timeout(900)
 BARCAST = [sys.executable, "-c", "from barcast.cli import main; main()"]
 
 
@@ -34,7 +35,7 @@ def start(root: Path, *words: str) -> subprocess.Popen[str]:
 
 def call(root: Path, *words: str) -> tuple[int, str]:
     process = start(root, *words)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 
@@ -67,7 +68,7 @@ def test_a_cancelled_run_ends_with_its_steps_and_leaves_the_workspace_free(tmp_p
     path = write(tmp_path / "c.yaml", source={"kind": "simulator", "simulator": simulator}, interval="1h")
     config = load(path, root=tmp_path)
     process = start(tmp_path, "run", str(path))
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not (logs := list(config.open_workspace().runs.glob("*/steps.jsonl"))):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until
@@ -79,10 +80,10 @@ def test_a_cancelled_run_ends_with_its_steps_and_leaves_the_workspace_free(tmp_p
 
     code, output = call(tmp_path, "runs", "cancel", run_id)
     assert code == 0, output
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "was cancelled" in output
-    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert psutil.wait_procs(family, timeout=120)[1] == []
     assert [(row["run_id"], row["state"]) for row in runs.latest(config)] == [(run_id, "CANCELED")]
     os.close(runs._lock(config.open_workspace()))
 
