@@ -25,7 +25,6 @@ def register(
     lineage: dict[str, Any],
     linear: str,
     universal: str,
-    ensemble: str,
     symbols: Sequence[str],
     predictions: str,
     report: str,
