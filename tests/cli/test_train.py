@@ -105,7 +105,7 @@ def test_universal_then_symbol_are_trained_exported_and_compared(world: World) -
     import json
 
     said = json.loads(own.out)
-    assert set(said["scores"]) == {"symbol", "universal"}
+    assert set(said["scores"]) == {"new", "parent"}
     assert (world.folder / "own" / "saved_model.pb").is_file()
 
     unknown = world.run("train", "AAB", "-c", config, "--parent", parent)
@@ -145,7 +145,7 @@ def test_too_few_rows_and_no_universal_model_are_refused(world: World) -> None:
     assert "fewer than training.min_rows = 100000" in few.err
     alone = world.run("train", "AAA", "-c", str(world.folder / "whole.yaml"))
     assert alone.code != 0
-    assert "no universal model" in alone.err
+    assert "no live universal model" in alone.err
     crowd = world.config("crowd", model={"symbol_capacity": 2})
     full = world.run("train", "universal", "-c", str(crowd))
     assert full.code != 0
