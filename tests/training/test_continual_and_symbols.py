@@ -214,7 +214,9 @@ def test_each_symbol_keeps_the_better_parent_and_one_failure_stops_nothing(
     universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
 ) -> None:
     universal.save(tmp_path / "universal")
-    training = small.training.model_copy(update={"transfer_mode": "full", "transfer_epochs": 1})
+    training = small.training.model_copy(
+        update={"transfer_mode": "full", "transfer_epochs": 1, "transfer_from": "best"}
+    )
     found = symbols.train_symbols(
         tmp_path / "universal",
         dataset,

@@ -243,9 +243,9 @@ class TrainingConfig(Section):
         default=5e-4, gt=0, description="Peak learning rate of a symbol's fine-tuning."
     )
     transfer_from: Literal["universal", "most_correlated", "best"] = Field(
-        default="best",
+        default="universal",
         description="The parent of a symbol's model: the universal one, the model of the symbol that moves most like "
-        "it, or whichever of the two gives the lower validation loss.",
+        "it, or whichever of the two gives the lower validation loss (twice the time).",
     )
     min_symbol_rows: int = Field(
         default=1000, ge=1, description="Training rows a symbol needs for a model of its own."
