@@ -27,19 +27,9 @@ from barcast.serving.caches import Lru, Window
 from barcast.serving.client import ModelCallError, ModelClient
 from barcast.serving.live import PREVIOUS, LiveReader, LiveTable
 from barcast.serving.market import MarketBook
+from barcast.serving.types import LinkName
 
 Kind = Literal["specific", "universal", "linear", "rules"]
-LinkName = Literal[
-    "own",
-    "previous",
-    "ensemble",
-    "ensemble_previous",
-    "universal",
-    "universal_previous",
-    "linear",
-    "linear_local",
-    "rules",
-]
 Outputs = Mapping[str, NDArray[Any]]
 VOTES = ("member_probabilities", "member_weights")
 _log = logs.get("serving.chain")

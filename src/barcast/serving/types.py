@@ -17,6 +17,19 @@ REGIMES = ("bull", "bear", "sideways")
 VOLATILITY_REGIMES = ("low", "medium", "high")
 
 
+LinkName = Literal[
+    "own",
+    "previous",
+    "ensemble",
+    "ensemble_previous",
+    "universal",
+    "universal_previous",
+    "linear",
+    "linear_local",
+    "rules",
+]
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -113,18 +126,7 @@ class Explanation(_Answer):
 class Fallback(_Answer):
     """That another than the intended model answered, and why."""
 
-    link: Literal[
-        "own",
-        "previous",
-        "ensemble",
-        "ensemble_previous",
-        "universal",
-        "universal_previous",
-        "linear",
-        "linear_local",
-        "rules",
-        "refused",
-    ]
+    link: Literal[LinkName, "refused"]
     reasons: tuple[str, ...] = Field(description="Each earlier link and what was wrong with it.")
 
 
