@@ -19,17 +19,20 @@ class Workers:
     Args:
         count: processes; None for one a core.
         most: how many tasks can run at once at best.
+        beside: this process works too meanwhile: the pool takes what cores are left, and even one task gets a process
+            of its own where there is more than one core.
     """
 
-    def __init__(self, count: int | None = None, *, most: int) -> None:
+    def __init__(self, count: int | None = None, *, most: int, beside: bool = False) -> None:
         cores = len(os.sched_getaffinity(0))
-        self.count = max(1, min(count or cores, most))
-        self.threads = max(1, cores // self.count)
+        self.count = max(1, min(count or cores - beside, most))
+        self.threads = max(1, cores // (self.count + beside))
+        self._apart = self.count > 1 or (beside and cores > 1)
         self._pool: ProcessPoolExecutor | None = None
         self._before: dict[str, str | None] = {}
 
     def __enter__(self) -> Workers:
-        if self.count > 1:
+        if self._apart:
             # Set before they start: libraries read their limits when they are first imported.
             self._before = {name: os.environ.get(name) for name in THREADS}
             os.environ.update(dict.fromkeys(THREADS, str(self.threads)))
@@ -55,14 +58,20 @@ class Workers:
     def run(self, tasks: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str, Any]]:
         """Work off tasks, each (function, *arguments); gives (name, result or exception) as they end.
 
-        A worker that dies takes the whole pool with it: unfinished tasks are then tried again one at a time, so that
-        only the task that kills its worker fails.
+        They begin at once; without a pool each begins when its result is asked for. A worker that dies takes the whole
+        pool with it: unfinished tasks are then tried again one at a time, so that only the task that kills its worker
+        fails.
         """
         if self._pool is None:
-            for name, (function, *arguments) in tasks.items():
-                yield name, _result(partial(function, *arguments))
-            return
-        waiting: dict[Future[Any], str] = {self._pool.submit(*task): name for name, task in tasks.items()}
+            return (
+                (name, _result(partial(function, *arguments)))
+                for name, (function, *arguments) in tasks.items()
+            )
+        return self._results(tasks, {self._pool.submit(*task): name for name, task in tasks.items()})
+
+    def _results(
+        self, tasks: Mapping[str, tuple[Any, ...]], waiting: Mapping[Future[Any], str]
+    ) -> Iterator[tuple[str, Any]]:
         again = set()
         for done in as_completed(waiting):
             found = _result(done.result)

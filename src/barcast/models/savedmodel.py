@@ -71,11 +71,11 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
         found = network.answer(window, symbol_id)
         return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in OUTPUTS}
 
-    @tf.function(input_signature=[window, symbol_id])
+    @tf.function(input_signature=[window, symbol_id], autograph=False)
     def serving_default(window: Any, symbol_id: Any) -> dict[str, Any]:
         return answer(window, symbol_id)
 
-    @tf.function(input_signature=[window, symbol_id])
+    @tf.function(input_signature=[window, symbol_id], autograph=False)
     def explain(window: Any, symbol_id: Any) -> dict[str, Any]:
         chosen = tf.argmax(answer(window, symbol_id)["probabilities"], axis=-1)
         batch = tf.shape(window)[0]
@@ -90,7 +90,7 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
         slopes = tf.reshape(tape.gradient(p, flat), [EXPLAIN_STEPS, batch, bars, features])
         return {"attributions": tf.reduce_mean(slopes, axis=0) * (window - base), "action": chosen}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
     def score_examples(examples: Any) -> dict[str, Any]:
         parsed = tf.io.parse_example(
             examples,
@@ -107,7 +107,7 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
         "score_examples": score_examples,
     }
     if hasattr(network, "votes"):
-        signatures[MEMBERS] = tf.function(network.votes, input_signature=[window, symbol_id])
+        signatures[MEMBERS] = tf.function(network.votes, input_signature=[window, symbol_id], autograph=False)
     module.functions = signatures
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -96,8 +96,10 @@ def record(model_dir: Path) -> Recorded:
     """
     import tensorflow as tf
 
+    from barcast.models import savedmodel
+
     try:
-        signature = tf.saved_model.load(str(model_dir)).signatures["serving_default"]
+        signature = savedmodel.load(model_dir).signatures["serving_default"]
         specification = signature.structured_input_signature[1]
         shape = [2 if size is None else int(size) for size in specification["window"].shape]
         shape[0] = 2

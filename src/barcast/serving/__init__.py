@@ -6,7 +6,9 @@ Nothing heavy is imported here: names resolve when first asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from barcast import lazy
 
 if TYPE_CHECKING:
     from barcast.serving.client import ModelClient
@@ -22,10 +24,4 @@ _HOMES = {
     "open_predictor": "predictor",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy.attributes(__name__, _HOMES)

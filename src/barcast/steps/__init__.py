@@ -12,8 +12,7 @@ pays for another's libraries.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from barcast import lazy
 
 _WHERE = {
     "ingest": "data",
@@ -41,8 +40,4 @@ _WHERE = {
     "record_outcome": "answer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"there is no step {name!r}")
-    return getattr(importlib.import_module(f"barcast.steps.{_WHERE[name]}"), name)
+__getattr__ = lazy.attributes(__name__, _WHERE)

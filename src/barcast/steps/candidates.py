@@ -77,6 +77,11 @@ def results_file(folder: str | Path, word: str, *, champion: bool = False) -> Pa
     return Path(folder) / f"{'champion' if champion else 'candidate'}-{folder_name(word)}.parquet"
 
 
+def recorded_file(folder: str | Path, word: str) -> Path:
+    """Where `evaluate` keeps a request with the candidate's own answer, for whoever serves it later."""
+    return Path(folder) / f"recorded-{folder_name(word)}.json"
+
+
 def champion_folder(run: Run, registry: Registry, word: str) -> tuple[int, Path] | None:
     """Version and files of what is live under `word`'s own name; None when nothing is.
 

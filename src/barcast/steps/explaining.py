@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from barcast.datasets import Dataset
     from barcast.labels import Thresholds
     from barcast.splits import Fold
-    from barcast.training import TrainedModel
+    from barcast.training import ExportedModel
 
 _GRADIENT_ROWS = 150  # integrated gradients cost sixteen passes a row
 _SHUFFLED_ROWS = 450
@@ -26,8 +26,7 @@ _REPEATS = 2
 
 
 def explain(
-    model: TrainedModel,
-    exported: Path,
+    model: ExportedModel,
     dataset: Dataset,
     fold: Fold,
     thresholds: Thresholds,
@@ -35,18 +34,17 @@ def explain(
 ) -> None:
     """Integrated gradients of all features, shuffling of the largest, mean attention; each over spans of the test."""
     from barcast.evaluation import explain as importance
-    from barcast.models import savedmodel
 
     rows = _spread(dataset, fold, _GRADIENT_ROWS)
     ids = model.symbol_ids(dataset)
-    answers = savedmodel.predict(exported, dataset.windows(rows), ids[rows], signature="explain")
+    answers = model.ask(dataset.windows(rows), ids[rows], signature="explain")
     gradients, stability = importance.gradients_over_spans(answers["attributions"], dataset.feature_names)
     gradients.write_parquet(folder / "importance.table")
     largest = gradients["feature"].head(_SHUFFLED_FEATURES).to_list()
     rows = _spread(dataset, fold, _SHUFFLED_ROWS)
     found = model.answers(dataset, rows)
     shuffled, held = importance.permutation_over_spans(
-        _predict(model),
+        lambda windows, ids: model.ask(windows, ids)["probabilities"],
         dataset.windows(rows),
         ids[rows],
         dataset.classes(thresholds)[rows],
@@ -73,15 +71,3 @@ def _spread(dataset: Dataset, fold: Fold, most: int) -> np.ndarray:
     in_time = fold.test[np.argsort(times, kind="stable")]
     chosen: np.ndarray = in_time[np.linspace(0, len(in_time) - 1, min(most, len(in_time))).astype(int)]
     return chosen
-
-
-def _predict(model: TrainedModel) -> Any:
-    """(windows, symbol ids) -> probabilities, compiled once."""
-    import tensorflow as tf
-
-    shape = (None, model.info.lookback_bars, len(model.info.feature_names))
-    answer = tf.function(
-        lambda window, symbol: model.network.answer(window, symbol)["probabilities"],
-        input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)],
-    )
-    return lambda windows, ids: answer(tf.constant(windows, tf.float32), tf.constant(ids, tf.int32)).numpy()

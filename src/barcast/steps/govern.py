@@ -37,6 +37,7 @@ def register(
     """
     from barcast.errors import RefusedError
     from barcast.registry import Registry, VersionMetadata, manifest
+    from barcast.registry.fingerprint import Recorded
 
     registry = Registry(run.workspace, run.config)
     measured = summary.read(predictions)
@@ -81,6 +82,7 @@ def register(
             candidate.word,
             metadata,
             files={"report.html": Path(report), "config.json": run.config.model_dump_json(indent=2)},
+            recorded=Recorded.from_json(candidates.recorded_file(predictions, candidate.word).read_text()),
         )
         versions.append({"word": candidate.word, "version": version})
         run.note(f"{candidate.word} version {version}")

@@ -36,9 +36,9 @@ def evaluate(
     from barcast import datasets, labels, splits
     from barcast.bars import adjusted
     from barcast.evaluation import report as page
-    from barcast.registry import Registry
+    from barcast.registry import Registry, fingerprint
     from barcast.steps import measuring
-    from barcast.training import TrainedModel
+    from barcast.training import ExportedModel
     from barcast.training.common import spread
     from barcast.training.ensemble import member_scores
 
@@ -56,25 +56,28 @@ def evaluate(
         rows = fold.test
         if candidate.symbol is not None:
             rows = rows[(dataset.rows["symbol"][rows] == candidate.symbol).to_numpy()]
-        model = TrainedModel.load(candidate.folder)
+        model = ExportedModel.load(candidate.folder)
         frame = model.predictions(dataset, rows, name=candidate.word, thresholds=thresholds)
         frame.write_parquet(candidates.results_file(folder, candidate.word))
         operational[candidate.word] = summary.operational(model, candidate.folder, dataset, rows)
         if candidate.word == names.UNIVERSAL:
-            explaining.explain(model, candidate.folder, dataset, fold, thresholds, folder)
+            explaining.explain(model, dataset, fold, thresholds, folder)
         if candidate.word == names.ENSEMBLE:
             member_scores(model, dataset, spread(rows, _MEMBER_ROWS)).write_csv(run.folder / "members.csv")
         if candidate.word == names.LINEAR:
             measuring.lightgbm(dataset, fold, frame, config).write_parquet(
                 folder / "baseline-lightgbm.parquet"
             )
+        candidates.recorded_file(folder, candidate.word).write_text(
+            fingerprint.record(candidate.folder).to_json()
+        )
         if not candidate.new:  # it is what answers now
             frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
             continue
         live = candidates.champion_folder(run, registry, candidate.word)
         if live is not None:
             try:
-                frame = TrainedModel.load(live[1]).predictions(
+                frame = ExportedModel.load(live[1]).predictions(
                     dataset, rows, name=f"champion {candidate.word}", thresholds=thresholds
                 )
             except ModelError as error:  # another feature generation: it cannot be compared on these rows

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from barcast.datasets import Dataset
     from barcast.evaluation.evaluate import Evaluation
     from barcast.splits import Fold
-    from barcast.training import TrainedModel
+    from barcast.training.answering import Answering
 
 _SHOWN = {
     names.UNIVERSAL: names.UNIVERSAL,
@@ -141,7 +141,7 @@ def missing_share(bars: pl.DataFrame, config: Config) -> float:
     return max(0.0, 1.0 - there / promised) if promised else 0.0
 
 
-def operational(model: TrainedModel, folder: Path, dataset: Dataset, rows: np.ndarray) -> dict[str, float]:
+def operational(model: Answering, folder: Path, dataset: Dataset, rows: np.ndarray) -> dict[str, float]:
     """What the model costs: time to train and to answer, size, memory, how quickly it converged."""
     from barcast.evaluation import metrics_operational as measure
 
@@ -164,7 +164,7 @@ def operational(model: TrainedModel, folder: Path, dataset: Dataset, rows: np.nd
     return out
 
 
-def learning_curves(model: TrainedModel) -> dict[str, list[float]]:
+def learning_curves(model: Answering) -> dict[str, list[float]]:
     """Loss per epoch, as the report draws it; empty for a model that was not trained by epochs."""
     epochs = model.info.facts.get("epochs", [])
     kinds = {"train_loss": "loss", "validation_loss": "val_loss"}

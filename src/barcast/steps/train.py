@@ -26,29 +26,22 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
     run.note("linear baseline")
     linear = training.train_linear(dataset, fold, run.config, run.folder / "linear", inputs=inputs)
     linear.export(Path(linear_path))
-    network = training.train_universal(
-        dataset,
-        fold,
-        run.config,
-        run.folder / "universal",
-        inputs=inputs,
-        linear=linear,
-        on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
-    )
-    noise = {}
-    if run.config.training.noise_seeds:
-        run.note("the same network with another seed: how much of a gain is luck")
-        noise = seeds.noise(
-            network,
-            lambda other: training.train_universal(
-                dataset, fold, other, run.folder / f"seed-{other.seed}", inputs=inputs, linear=linear
-            ),
+    with seeds.beside(
+        Path(dataset_path), fold, run.config, run.folder, inputs=inputs, linear=run.folder / "linear"
+    ) as noise:
+        network = training.train_universal(
             dataset,
             fold,
             run.config,
-            num_seeds=run.config.training.noise_seeds,
+            run.folder / "universal",
+            inputs=inputs,
+            linear=linear,
+            on_epoch=lambda epoch, figures: run.note(_epoch(epoch, figures)),
         )
-    network = training.compressed(network, dataset, fold, run.config).with_facts(seed_noise=noise)
+        if run.config.training.noise_seeds:
+            run.note("the same network with another seed: how much of a gain is luck")
+        found = noise(network)
+    network = training.compressed(network, dataset, fold, run.config).with_facts(seed_noise=found)
     network.export(Path(universal_path))
     figures = network.summary()
     run.note(f"{len(fold.train):,} training rows, {_parameters(network):,} parameters, {_figures(figures)}")

@@ -106,7 +106,9 @@ def _sampled_logits(network: Any, dataset: Dataset) -> Any:
 
     shape = [None, dataset.lookback_bars, dataset.num_features]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)])
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)], autograph=False
+    )
     def run(window: Any, symbol_id: Any) -> Any:
         if not hasattr(network, "encode"):
             raw = network(window, symbol_id)

@@ -182,7 +182,8 @@ def fisher(
             tf.TensorSpec([None, dataset.lookback_bars, dataset.num_features], tf.float32),
             tf.TensorSpec([None], tf.int32),
             tf.TensorSpec([None], tf.int32),
-        ]
+        ],
+        autograph=False,
     )
     def squared(window: Any, symbol_id: Any, label: Any) -> Any:
         with tf.GradientTape() as tape:

@@ -15,11 +15,12 @@ import polars as pl
 
 from barcast.datasets import Dataset
 from barcast.errors import ModelError
-from barcast.models import specialists
+from barcast.models import savedmodel, specialists
 from barcast.models.regime import VOLATILITY_REGIMES
 from barcast.splits import Fold
 from barcast.training import common
 from barcast.training import targets as target_rows
+from barcast.training.answering import ExportedModel, in_batches
 from barcast.training.settings import Settings
 from barcast.training.trained import TrainedModel, make_network
 from barcast.training.universal import describe, finish
@@ -136,7 +137,9 @@ def member_probabilities(
 
     shape = [None, dataset.lookback_bars, dataset.num_features]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)])
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)], autograph=False
+    )
     def run(window: Any, symbol_id: Any) -> Any:
         base, each = model.members(window, symbol_id)
         return each, base["regime"], base["volatility_regime"]
@@ -196,13 +199,16 @@ def _best_share(
     return float(best), losses
 
 
-def member_scores(model: TrainedModel, dataset: Dataset, rows: np.ndarray) -> pl.DataFrame:
+def member_scores(model: ExportedModel, dataset: Dataset, rows: np.ndarray) -> pl.DataFrame:
     """Each member's log loss and accuracy by volatility regime: `member, regime, rows, log_loss, accuracy`."""
-    each, base = member_probabilities(model.network, dataset, rows)
+    ids = model.symbol_ids(dataset)
+    each = in_batches(
+        lambda part: model.ask(dataset.windows(part), ids[part], signature=savedmodel.MEMBERS), rows
+    )["member_probabilities"]
     label = dataset.classes(model.info.thresholds)[rows].astype(int)
-    regime = base["volatility_regime"].argmax(axis=1)
+    regime = model.answers(dataset, rows)["volatility_regime"].argmax(axis=1)
     lines = []
-    for at, member in enumerate(model.network.names):
+    for at, member in enumerate(savedmodel.members(model.folder)):
         for code, name in [(None, "all"), *enumerate(VOLATILITY_REGIMES)]:
             mine = np.ones(len(rows), dtype=bool) if code is None else regime == code
             p, truth = each[mine, at], label[mine]

@@ -47,7 +47,7 @@ def pretrain(
     share = config.pretrain_mask_share
     spec = tf.TensorSpec([None, dataset.lookback_bars, dataset.num_features], tf.float32)
 
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], autograph=False)
     def step(window: Any) -> Any:
         truth = network.normalise(window)
         draw = keras.random.uniform((tf.shape(truth)[0], shape.lookback_bars, 1), seed=seeds)

@@ -54,14 +54,14 @@ class TensorFlowSteps:
         self.targets = {name: tf.constant(values) for name, values in targets.arrays.items()}
         self.offsets = tf.range(1 - dataset.lookback_bars, 1)
         self._spec = [tf.TensorSpec([None], tf.int32)]
-        self._evaluate = tf.function(self._evaluate_step, input_signature=self._spec)
+        self._evaluate = tf.function(self._evaluate_step, input_signature=self._spec, autograph=False)
 
     def begin(self, optimiser: Any) -> None:
         """Train what is trainable now, with this optimiser; `evaluate` stays as it was compiled."""
         import tensorflow as tf
 
         self.optimiser, self.variables = optimiser, list(self.network.trainable_variables)
-        self._train = tf.function(self._train_step, input_signature=self._spec)
+        self._train = tf.function(self._train_step, input_signature=self._spec, autograph=False)
 
     def windows(self, features: Any, rows: Any) -> Any:
         """(B, T, F) of the given rows, gathered time first, as the recurrent layers read them."""

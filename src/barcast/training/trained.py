@@ -16,46 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from barcast.datasets import Dataset
 from barcast.errors import ModelError
-from barcast.labels import Thresholds
 from barcast.models import savedmodel
 from barcast.models.presets import Architecture
-from barcast.training.predictions import predictions_frame
-
-FORMAT = 1
-FILES = ("model.json", "weights.npz", "reference.npz", "serving.json", "neighbours.npz")
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model is and how it came to be; plain values only.
-
-    Attributes:
-        kind: "network", "linear" or "ensemble".
-        symbol: its symbol; None for a universal model.
-        symbols: known symbols, id = 1 + position.
-        cutoff: ISO time before which all training labels had ended.
-        facts: counts, seconds, curves: whatever a model card may quote.
-    """
-
-    kind: str
-    symbol: str | None
-    feature_names: tuple[str, ...]
-    symbols: tuple[str, ...]
-    lookback_bars: int
-    horizon_bars: int
-    thresholds: Thresholds
-    seed: int
-    cutoff: str
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelInfo:
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**{**plain, "thresholds": Thresholds(**values["thresholds"])})
+from barcast.training.answering import FORMAT, Answering, ModelInfo, read_description
 
 
 def make_network(kind: str, architecture: Architecture, seed: int) -> Any:
@@ -71,7 +36,7 @@ def make_network(kind: str, architecture: Architecture, seed: int) -> Any:
 
 
 @dataclass
-class TrainedModel:
+class TrainedModel(Answering):
     """A Keras model with `answer`, its description and its training reference.
 
     Attributes:
@@ -90,102 +55,15 @@ class TrainedModel:
         found: Architecture = self.network.architecture
         return found
 
-    def check(self, dataset: Dataset) -> None:
-        """Refuse a dataset of another feature generation.
-
-        Raises:
-            ModelError: names, their order or the look-back differ.
-        """
-        if dataset.feature_names != self.info.feature_names:
-            pairs = zip(dataset.feature_names, self.info.feature_names, strict=False)
-            at = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-            where = "in number" if at is None else f"at position {at} ({dataset.feature_names[at]})"
-            raise ModelError(
-                f"The model knows {len(self.info.feature_names)} features; "
-                f"the {len(dataset.feature_names)} given differ {where}.",
-                hint="Use the model's own feature generation, in its order.",
-            )
-        if dataset.lookback_bars != self.info.lookback_bars:
-            raise ModelError(
-                f"Windows of {dataset.lookback_bars} bars came, the model reads {self.info.lookback_bars}.",
-                hint="Build the dataset with the model's lookback_bars.",
-            )
-
-    def check_symbols(self, dataset: Dataset) -> None:
-        """Refuse a dataset whose symbols are numbered otherwise: ids are append-only.
-
-        Raises:
-            ModelError: the shorter list is not the beginning of the longer one.
-        """
-        known, given = self.info.symbols, dataset.symbols
-        if known[: len(given)] != given[: len(known)]:
-            raise ModelError(
-                f"The dataset's symbols {given} number differently from the model's {known}.",
-                hint="Build the dataset with symbols=model.info.symbols: ids are append-only.",
-            )
-
-    def symbol_ids(self, dataset: Dataset) -> np.ndarray:
-        """Ids of the dataset's rows as THIS model knows them; 0 where it does not, (n,) int32."""
-        known = {symbol: i + 1 for i, symbol in enumerate(self.info.symbols)}
-        table = np.array([0] + [known.get(symbol, 0) for symbol in dataset.symbols], dtype=np.int32)
-        ids: np.ndarray = table[dataset.symbol_id]
-        return ids
-
-    def answers(self, dataset: Dataset, rows: np.ndarray, *, batch_size: int = 512) -> dict[str, np.ndarray]:
-        """The contract's outputs (and `confidence_logit`) of the given rows, arrays with len(rows) first.
-
-        Raises:
-            ModelError: features of another generation, or an unknown value in a window.
-        """
+    def ask(self, windows: np.ndarray, symbol_ids: np.ndarray) -> dict[str, Any]:
+        """Outputs of windows (B, T, F) and ids as this model knows them (B,), from the network in this process."""
         import tensorflow as tf
 
-        self.check(dataset)
         if self._answer is None:
             shape = (None, self.info.lookback_bars, len(self.info.feature_names))
             spec = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)]
-            self._answer = tf.function(self.network.answer, input_signature=spec)
-        ids = self.symbol_ids(dataset)[rows]
-        parts = []
-        for start in range(0, len(rows), batch_size):
-            windows = dataset.windows(rows[start : start + batch_size])
-            if not np.isfinite(windows).all():
-                raise ModelError(
-                    "A window holds NaN or infinite values.", hint="Drop rows with unknown features first."
-                )
-            found = self._answer(tf.constant(windows), tf.constant(ids[start : start + batch_size]))
-            parts.append({name: value.numpy() for name, value in found.items()})
-        if not parts:
-            raise ModelError("No rows to answer for.", hint="Pass at least one row.")
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def predictions(
-        self,
-        dataset: Dataset,
-        rows: np.ndarray,
-        *,
-        fold: int = 0,
-        name: str | None = None,
-        thresholds: Thresholds | None = None,
-    ) -> pl.DataFrame:
-        """Frame "Predictions" of the given rows.
-
-        Args:
-            fold: number written into each row.
-            name: text of column `model`; the kind, or "symbol" for a symbol's own network, when None.
-            thresholds: of the classes in `label`; the model's own when None. Models that are compared must be
-                given the same ones.
-        """
-        found = self.answers(dataset, rows)
-        label = dataset.classes(thresholds or self.info.thresholds)[rows]
-        return predictions_frame(
-            dataset.rows[rows], found, label, fold=fold, name=name or self.default_name()
-        )
-
-    def default_name(self) -> str:
-        """How reports call this model: linear, universal or symbol."""
-        if self.info.kind != "network":
-            return self.info.kind
-        return "universal" if self.info.symbol is None else "symbol"
+            self._answer = tf.function(self.network.answer, input_signature=spec, autograph=False)
+        return dict(self._answer(tf.constant(windows), tf.constant(symbol_ids)))
 
     def summary(self) -> dict[str, float]:
         """The few numbers of the fit that a run's metrics show."""
@@ -260,11 +138,8 @@ class TrainedModel:
         if not (folder / "model.json").is_file():
             raise ModelError(f"No model in {folder}.", hint="Give a folder written by save or export.")
         try:
-            described = json.loads((folder / "model.json").read_text())
-            if described["format"] != FORMAT:
-                raise ModelError(f"Model format {described['format']} is not {FORMAT}.", hint="Train again.")
-            info = ModelInfo.from_dict(described["info"])
-            architecture = Architecture.from_dict(described["architecture"])
+            info, described = read_description(folder)
+            architecture = Architecture.from_dict(described)
             weights = _read_npz(folder / "weights.npz")
             reference = _read_npz(folder / "reference.npz")
         except ModelError:

@@ -21,11 +21,12 @@ from barcast.splits import Fold
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
 from barcast.training.adversarial import adversarial_term
+from barcast.training.answering import ModelInfo
 from barcast.training.curriculum import curriculum_rows
 from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.pretrain import pretrain
 from barcast.training.settings import Settings
-from barcast.training.trained import ModelInfo, TrainedModel, make_network
+from barcast.training.trained import TrainedModel, make_network
 
 CLIP = 5.0
 
