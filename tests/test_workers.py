@@ -36,3 +36,13 @@ def test_one_worker_is_this_process() -> None:
         here = lambda value: (value, os.getpid())  # noqa: E731
         found = dict(pool.run({"a": (here, 1), "b": (here, 2)}))
     assert found == {"a": (1, os.getpid()), "b": (2, os.getpid())}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a second core")
+def test_one_task_beside_this_process_begins_at_once_and_apart() -> None:
+    with Workers(most=1, beside=True) as pool:
+        results = pool.run({"a": (double, 1)})
+        assert pool.threads == max(1, len(os.sched_getaffinity(0)) // 2)
+        (name, found), *rest = results
+    assert (name, found[0], rest) == ("a", 2, [])
+    assert found[1] != os.getpid()

@@ -161,42 +161,6 @@ def test_seed_noise_of_equal_models_is_their_spread(labels):
         gate.seed_noise([worlds.predictions(labels)], COSTS, horizon_bars=4)
 
 
-def test_seed_noise_of_a_training_is_measured_with_other_seeds_and_without_the_test(labels):
-    from types import SimpleNamespace
-
-    from barcast.config import Config
-    from barcast.training import seeds
-
-    config = Config(seed=7, horizon_bars=4)
-    fold = SimpleNamespace(
-        validation=np.arange(1000, 2000),
-        calibration=np.arange(2000, 2500),
-        test=np.arange(2500, labels.height),
-    )
-    asked = []
-
-    class Model:
-        info = SimpleNamespace(thresholds="its own")
-
-        def __init__(self, seed):
-            self.seed = seed
-
-        def predictions(self, dataset, rows, *, thresholds):
-            asked.append((self.seed, rows.tolist(), thresholds))
-            return worlds.predictions(dataset, seed=self.seed)[rows]
-
-    def train(other):
-        assert other.model_copy(update={"seed": 7}) == config
-        return Model(other.seed)
-
-    found = seeds.noise(Model(7), train, labels, fold, config, num_seeds=2)
-    assert [(seed, thresholds) for seed, _, thresholds in asked] == [(s, "its own") for s in (7, 8, 9)]
-    assert {tuple(rows) for _, rows, _ in asked} == {tuple(range(1000, 2500))}
-    frames = [worlds.predictions(labels, seed=s)[np.arange(1000, 2500)] for s in (7, 8, 9)]
-    assert found == gate.seed_noise(frames, config.costs, horizon_bars=4)
-    assert found["log_loss"] > 0
-
-
 def test_gate_says_where_seed_noise_is_not_known(labels):
     rows, rival = worlds.predictions(labels, skill=0.12, seed=1), worlds.predictions(labels, seed=2)
     verdict = decide(rows, rival)

@@ -12,7 +12,7 @@ import pytest
 
 from barcast.errors import ModelError
 from barcast.models import news, savedmodel, specialists
-from barcast.training import TrainedModel, ensemble, train_ensemble
+from barcast.training import ExportedModel, TrainedModel, ensemble, train_ensemble
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,10 @@ def test_ensemble_is_one_savedmodel_with_the_same_answers(
 
 
 def test_ensemble_is_not_worse_than_chance_and_tracks_its_members(
-    joined: Any, dataset: Any, fold: Any
+    joined: Any, dataset: Any, fold: Any, tmp_path: Path
 ) -> None:
-    scores = ensemble.member_scores(joined, dataset, fold.test)
+    exported = ExportedModel.load(joined.export(tmp_path / "1"))
+    scores = ensemble.member_scores(exported, dataset, fold.test)
     whole = scores.filter(pl.col("regime") == "all")
     assert whole["member"].to_list() == list(joined.network.names)
     assert "momentum" in joined.network.names
