@@ -25,20 +25,20 @@ from _common import report, row
 def sample(width: int) -> Any:
     """The packaged daily stocks as a dataset with about `width` features, spread over the categories."""
     from barcast import datasets, features, labels
-    from barcast.bars import Calendar, adjusted
+    from barcast.bars import adjusted, calendars_of
+    from barcast.bars.calendars import expected_closes
     from barcast.bars.sources import open_source
     from barcast.config import Config
     from barcast.models import regime
 
     config = Config()
-    calendar = Calendar.of(config.universe.calendar)
+    calendars = calendars_of(config)
     source = open_source(config.source, interval=config.interval, calendar=config.universe.calendar)
     bars = adjusted(source.fetch(None))
-    computed = features.compute(bars, interval=config.interval, calendar=calendar)
+    computed = features.compute(bars, interval=config.interval, calendar=calendars)
     names = [c for c in computed.columns if c not in datasets.KEYS]
     computed = computed.select(*datasets.KEYS, *names[:: max(1, len(names) // width)])
-    times = bars["event_timestamp"]
-    expected = calendar.close_times(times.min(), times.max(), config.interval)
+    expected = expected_closes(bars, config.interval, calendars)
     outcomes = labels.make(bars, horizon_bars=config.horizon_bars, expected_times=expected)
     return datasets.build(
         computed, outcomes, lookback_bars=60, regimes=regime.rules(bars), expected_times=expected

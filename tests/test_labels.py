@@ -83,7 +83,7 @@ def test_label_spanning_a_long_gap_is_dropped_and_counted() -> None:
 def test_gap_with_calendar_counts_expected_bars_only() -> None:
     minutes = [5 * i for i in range(60)] + [5 * i + 600 for i in range(60, 120)]
     bars = make_bars(zigzag(120), minutes=minutes)
-    found = labels.make(bars, horizon_bars=3, expected_times=bars["event_timestamp"])
+    found = labels.make(bars, horizon_bars=3, expected_times={"A": bars["event_timestamp"]})
     assert labels.counts(found)["gap"] == 0
 
 

@@ -8,7 +8,7 @@ dropped and counted. `symbol_id` 0 stands for an unknown symbol; ids grow with `
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def build(
     symbols: Sequence[str] | None = None,
     regimes: pl.DataFrame | None = None,
     interval_seconds: float | None = None,
-    expected_times: pl.Series | None = None,
+    expected_times: Mapping[str, pl.Series] | None = None,
     max_gap_bars: int = 6,
 ) -> Dataset:
     """Join features, labels and regimes into rows with windows.
@@ -261,7 +261,7 @@ def _usable(
     unknown: np.ndarray,
     lookback: int,
     seconds: float | None,
-    expected: pl.Series | None,
+    expected: Mapping[str, pl.Series] | None,
     max_gap: int,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows have a whole window without unknown values or long gaps, (N,) bool; counts of the others."""
@@ -273,7 +273,8 @@ def _usable(
     gaps = np.zeros(n, dtype=bool)
     for part in np.split(np.arange(n), np.flatnonzero(np.diff(symbol)) + 1):
         times = features["event_timestamp"][part]
-        gaps[part] = missing_bars(times, interval_seconds=seconds, expected=expected) > max_gap
+        closes = None if expected is None else expected[features["symbol"][int(part[0])]]
+        gaps[part] = missing_bars(times, interval_seconds=seconds, expected=closes) > max_gap
     row = np.arange(n)
     first = row - lookback + 1
     whole = (first >= 0) & (symbol[np.maximum(first, 0)] == symbol)

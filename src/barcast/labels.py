@@ -9,8 +9,8 @@ thresholds are fitted on training rows only (`fit_thresholds`) and put on afterw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -24,12 +24,6 @@ CLASSES = ("SELL", "HOLD", "BUY")
 # Why a row has no usable label.
 _OUTCOME = ("label_start_timestamp", "label_end_timestamp", "forward_log_return", "duration_bars", "touch")
 OK, WARM_UP, GAP, PENDING, CONSTANT = "", "warm_up", "gap", "pending", "constant_price"
-
-
-class ExpectedTimes(Protocol):
-    """What labels need of a calendar: the closes that should exist between two moments, both included."""
-
-    def close_times(self, start: object, end: object, interval: str) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def make(
     horizon_bars: int,
     config: LabelsConfig | None = None,
     interval_seconds: float | None = None,
-    expected_times: pl.Series | None = None,
+    expected_times: Mapping[str, pl.Series] | None = None,
 ) -> pl.DataFrame:
     """Labels of every bar.
 
@@ -86,7 +80,7 @@ def make(
         horizon_bars: bars from entry to exit (or to the vertical barrier).
         config: see LabelsConfig.
         interval_seconds: length of a bar; told from the times when None.
-        expected_times: closes that the calendar expects (all symbols share it); None: round the clock.
+        expected_times: for each symbol the closes that its calendar expects (`bars.calendars`); None: round the clock.
 
     Returns:
         `symbol, event_timestamp, label_start_timestamp, label_end_timestamp` (closes of the bars in which
@@ -113,7 +107,13 @@ def make(
         )
     seconds = interval_seconds or infer_interval_seconds(bars)
     parts = [
-        _one_symbol(part.sort("event_timestamp"), horizon_bars, config, seconds, expected_times)
+        _one_symbol(
+            part.sort("event_timestamp"),
+            horizon_bars,
+            config,
+            seconds,
+            None if expected_times is None else expected_times[part["symbol"][0]],
+        )
         for part in bars.partition_by("symbol", maintain_order=True)
     ]
     return pl.concat(parts).sort("symbol", "event_timestamp")

@@ -70,6 +70,31 @@ def test_symbols_with_different_last_bars_each_get_what_they_lack():
     assert all(not b.missing for b in batches)
 
 
+def test_symbols_of_two_markets_are_awaited_when_their_own_is_open():
+    begin, week = (
+        datetime(2024, 7, 1, tzinfo=UTC),
+        timedelta(days=7),
+    )  # half day on the 3rd, closed on the 4th
+    of = {"BTC": CRYPTO, "IBM": Calendar.of("XNYS")}
+    parts = []
+    for symbol, calendar in of.items():
+        closes = calendar.close_times(begin, begin + week, "1h")
+        bars = simulate(1, len(closes), "1h", seed=3)
+        parts.append(
+            bars.with_columns(symbol=pl.lit(symbol), event_timestamp=closes, created_timestamp=closes)
+        )
+    source = Replay(pl.concat(parts), start=begin)
+    running = Feed(
+        source, source.symbols(), "1h", of.__getitem__, config=CONFIG, now=source.now, sleep=source.sleep
+    )
+    batches = list(running.run())
+    assert [len(b.missing) for b in batches if b.missing] == []
+    assert {b.kind for b in batches} == {"live"}
+    given = pl.concat([b.bars for b in batches])
+    assert given.group_by("symbol").len().sort("symbol")["len"].to_list() == [7 * 24, 3 * 7 + 4]
+    assert (given["created_timestamp"] - given["event_timestamp"]).max() <= timedelta(seconds=2)
+
+
 def test_slow_symbol_is_waited_for_until_the_deadline():
     source = Replay(delayed(BARS, "SIM0001", TIMES[3], 6))
     batches = list(feed(source).run())

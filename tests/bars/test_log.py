@@ -10,6 +10,7 @@ import time
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from barcast.bars.log import BarLog
 from barcast.bars.store import BarStore
@@ -49,6 +50,19 @@ def test_crash_between_table_and_log_doubles_nothing(tmp_path, hourly):
     assert report is not None
     assert (report.added, report.unchanged) == (0, 600)
     assert store.read().equals(hourly)
+
+
+def test_small_files_of_many_flushes_are_joined(tmp_path, monkeypatch):
+    monkeypatch.setattr("barcast.bars.log.COMPACT_EVERY", 5)
+    log, store = BarLog(tmp_path / "l.sqlite"), BarStore(tmp_path / "bars", "1h")
+    files = []
+    for hour in range(8):
+        log.append(one_bar(hour=hour))
+        log.flush(store)
+        files.append(len(DeltaTable(str(store.path)).file_uris()))
+    assert files == [1, 2, 3, 4, 5, 1, 2, 3]  # version 5 is the sixth commit
+    assert store.read()["event_timestamp"].n_unique() == 8
+    assert store.read(version=4).height == 5
 
 
 def test_due_by_count_and_by_age(tmp_path):

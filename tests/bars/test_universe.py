@@ -71,6 +71,19 @@ def test_open_universe_without_file_takes_all_symbols_seen():
     assert seen.calendar_of("A").name == "24/7"
 
 
+def test_open_universe_with_file_leaves_to_the_configuration_what_it_does_not_place(tmp_path):
+    (tmp_path / "silent.yaml").write_text("symbols: {A: {}, B: {calendar: XTKS, currency: JPY}}")
+    (tmp_path / "placed.yaml").write_text("calendar: XLON\nsymbols: {A: {}, B: {calendar: XTKS}}")
+
+    def of(file: str, symbol: str) -> tuple[str, str]:
+        config = UniverseConfig(path=str(tmp_path / file), calendar="24/7", currency="EUR")
+        found = open_universe(config)
+        return found.calendar_of(symbol).name, found.currency_of(symbol)
+
+    assert [of("silent.yaml", s) for s in "ABC"] == [("24/7", "EUR"), ("XTKS", "JPY"), ("24/7", "EUR")]
+    assert [of("placed.yaml", s)[0] for s in "ABC"] == ["XLON", "XTKS", "24/7"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from feature_bars import differences, make_bars, streamed
 
@@ -62,6 +63,19 @@ def test_user_features_are_the_same_in_batch_and_stream(tmp_path: Path) -> None:
     assert differences(batch, streamed(StreamEngine("5m", ALWAYS, settings), frame)) == []
 
 
+def test_look_back_longer_than_any_kernels_is_the_same_in_batch_and_stream(tmp_path: Path) -> None:
+    mean = "np.lib.stride_tricks.sliding_window_view(bars['close'], 300).mean(axis=1)"
+    settings = config(tmp_path, one(f"np.append(np.full(299, np.nan), {mean}) / bars['close']", 300))
+    frame = make_bars(2, 1300)
+    batch = compute(frame, interval="5m", calendar=ALWAYS, config=settings)
+    assert batch.filter(batch["symbol"] == "S0")["mine"].null_count() == 299
+    engine = StreamEngine("5m", ALWAYS, settings)
+    first = frame["event_timestamp"].unique().sort()[450]
+    warm = engine.warm(frame.filter(frame["event_timestamp"] <= first))
+    rest = streamed(engine, frame.filter(frame["event_timestamp"] > first))
+    assert differences(batch, pl.concat([warm, rest]).sort("symbol", "event_timestamp")) == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -75,6 +89,7 @@ def test_user_features_are_the_same_in_batch_and_stream(tmp_path: Path) -> None:
         (one("1 / 0", 1), "ZeroDivisionError"),
         (one("bars['closing']", 1), "KeyError"),
         (one("bars['close'] / bars['open']", 0), "lookback_bars"),
+        (one("bars['close'] / bars['open']", 5001), "1 to 5000 was expected"),
         ("FEATURES = []", "no list FEATURES"),
         ("FEATURES = [dict(name='a')]", "were expected"),
         ("import nothing_of_this_name", "cannot be loaded"),

@@ -82,7 +82,7 @@ def read(output: Path) -> pl.DataFrame:
 def _compute(symbol: str, bars: str, output: str, config: str) -> str:
     """Features of one symbol (its own), or with "" the cross-symbol ones of all, into `parts`."""
     from barcast import features
-    from barcast.bars import Calendar, adjusted
+    from barcast.bars import adjusted, calendars_of
 
     settings = Config.model_validate_json(config)
     rows = pl.scan_parquet(bars)
@@ -96,7 +96,7 @@ def _compute(symbol: str, bars: str, output: str, config: str) -> str:
     frame = features.compute(
         adjusted(rows.collect()),
         interval=settings.interval,
-        calendar=Calendar.of(settings.universe.calendar),
+        calendar=calendars_of(settings),
         config=wanted,
     )
     folder = Path(output) / "parts"

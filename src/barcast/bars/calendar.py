@@ -6,7 +6,6 @@ their bars close at multiples of the interval since 1970-01-01 UTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 
@@ -33,6 +32,10 @@ class Calendar:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def __call__(self, symbol: str) -> Calendar:
+        """The calendar of a symbol (see `bars.calendars`): this one, whichever it is."""
+        return self
 
     @staticmethod
     @lru_cache(maxsize=64)
@@ -92,6 +95,13 @@ class Calendar:
         ]
         return pl.concat(parts).sort("open")
 
+    @property
+    def span(self) -> tuple[date, date]:
+        """First and last day whose sessions are known."""
+        if self.always_open:
+            return date.fromisoformat(_FIRST), date.fromisoformat(_LAST)
+        return _date(self._sessions["session"][0]), _date(self._sessions["session"][-1])
+
     def sessions(self, start: date, end: date) -> pl.DataFrame:
         """Sessions from `start` to `end` (both included): session (Date), open, close (UTC instants).
 
@@ -105,7 +115,7 @@ class Calendar:
         return self._sessions.filter(pl.col("session").is_between(start, end))
 
     def _check_span(self, start: date, end: date) -> None:
-        first, last = self._sessions["session"][0], self._sessions["session"][-1]
+        first, last = self.span
         if start < first - timedelta(days=7) or end > last + timedelta(days=7):
             raise DataError(
                 f"Calendar {self.name} is known from {first} to {last}; {start} to {end} was asked for.",
@@ -222,11 +232,6 @@ class Calendar:
         assert isinstance(last, datetime)
         expected = self.close_times(first - timedelta(microseconds=1), last, interval)
         return bars.filter(~pl.col("event_timestamp").is_in(expected.implode()))
-
-
-def common(names: Sequence[str]) -> str:
-    """The one calendar of `names`, or 24/7 where they differ."""
-    return names[0] if len(set(names)) == 1 else ALWAYS_OPEN
 
 
 def _utc(column: object) -> pl.Series:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import polars as pl
 
 from barcast import clock, intervals, logs
-from barcast.bars.calendar import Calendar
+from barcast.bars.calendars import Calendars, close_times, distinct, next_close
 from barcast.bars.schema import TIME, VALUES, empty
 from barcast.bars.sources.base import Source
 from barcast.config.bars import FeedConfig
@@ -76,7 +76,7 @@ class Feed:
     Args:
         source: where bars come from; with a `server_time()` its clock is compared.
         symbols: which.
-        interval, calendar: when bars close.
+        interval, calendar: when bars close: a `Calendar`, or a function that gives each symbol's.
         after: per symbol the last bar that is known already; symbols without one begin with what closes next.
         config: section `source.feed`.
         now, sleep: the clock; a replay brings its own.
@@ -87,7 +87,7 @@ class Feed:
         source: Source,
         symbols: Sequence[str],
         interval: str,
-        calendar: Calendar,
+        calendar: Calendars,
         *,
         after: Mapping[str, datetime] | None = None,
         config: FeedConfig | None = None,
@@ -97,6 +97,10 @@ class Feed:
         self.symbols = tuple(sorted(symbols))
         self.health = Health()
         self._source, self._calendar, self._interval = source, calendar, interval
+        self._markets = {
+            market: [s for s in self.symbols if calendar(s).name == market.name]
+            for market in distinct(calendar, self.symbols)
+        }
         self._step = intervals.parse(interval)
         self._config = config or FeedConfig()
         self._now, self._sleep = now, sleep
@@ -126,9 +130,8 @@ class Feed:
         ready = []
         for moment, rows in _by_close(self._held):
             late = moment <= self._closed
-            missing = tuple(
-                s for s in self.symbols if s not in set(rows["symbol"]) and self._expects(s, moment)
-            )
+            came, trading = set(rows["symbol"]), self._trading(moment)
+            missing = tuple(s for s in trading if s not in came and self._expects(s, moment))
             if not late and missing and now < moment + timedelta(seconds=self._config.deadline_seconds):
                 break  # later closes wait too: order matters more than speed
             kind: Kind = "late" if late else "backfill" if moment <= self._began else "live"
@@ -223,11 +226,24 @@ class Feed:
         """Whether `symbol` may still have a bar at `moment` that was not given yet."""
         return (symbol, moment) not in self._given and moment > self._start[symbol]
 
+    def _trading(self, moment: datetime) -> tuple[str, ...]:
+        """The symbols of which a bar may close at `moment`: of several markets, those that are open."""
+        if len(self._markets) == 1:
+            return self.symbols
+        before = moment - self._step / 2
+        found = [
+            symbols
+            for market, symbols in self._markets.items()
+            if moment in market.close_times(before, moment, self._interval)
+        ]
+        return tuple(sorted(symbol for symbols in found for symbol in symbols))
+
     def _note_absent(self, moment: datetime, missing: Sequence[str]) -> None:
         """Remember whose bars are absent at this close, and at closes before it that brought nothing at all."""
         self._absent |= {(symbol, moment) for symbol in missing}
-        skipped = self._calendar.close_times(self._closed, moment, self._interval)
-        self._absent |= {(s, t) for t in skipped if t != moment for s in self.symbols if self._expects(s, t)}
+        for market, symbols in self._markets.items():
+            skipped = market.close_times(self._closed, moment, self._interval)
+            self._absent |= {(s, t) for t in skipped if t != moment for s in symbols if self._expects(s, t)}
         oldest = moment - self._config.late_bars * self._step
         self._absent = {(s, t) for s, t in self._absent if t >= oldest}
 
@@ -254,14 +270,14 @@ class Feed:
             behind and now < self._closed + timedelta(seconds=self._config.deadline_seconds)
         ):
             return self._config.poll_seconds
-        newest = self._calendar.close_times(self._closed, now, self._interval)
+        newest = close_times(self._calendar, self.symbols, self._closed, now, self._interval)
         if (
             newest.len()
         ):  # a close has passed and no bar of it came; ask less often once the deadline has passed
             overdue = (now - newest[-1]).total_seconds() > self._config.deadline_seconds
             patient = min(self._step.total_seconds() / 10, 60.0)
             return max(self._config.poll_seconds, patient) if overdue else self._config.poll_seconds
-        close = self._calendar.next_close(now, self._interval)
+        close = next_close(self._calendar, self.symbols, now, self._interval)
         return max((close - now).total_seconds() + self._config.delay_seconds, 0.001)
 
     def _failed(self, error: Exception) -> None:

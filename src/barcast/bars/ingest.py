@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from barcast import intervals
-from barcast.bars.calendar import Calendar
+from barcast.bars.calendars import calendars_of
 from barcast.bars.sources import open_source
 from barcast.bars.store import BarStore
 from barcast.bars.universe import Universe, open_universe
@@ -45,8 +45,7 @@ class Ingested:
 
 def open_store(config: Config, workspace: Workspace) -> BarStore:
     """The workspace's bar store."""
-    calendar = Calendar.of(config.universe.calendar)
-    return BarStore(workspace.bars, config.interval, calendar=calendar)
+    return BarStore(workspace.bars, config.interval, calendar=calendars_of(config))
 
 
 def ingest(
@@ -65,8 +64,12 @@ def ingest(
     Raises:
         DataError: the source has no such symbol, no bars, or bars that break a rule. Nothing is stored then.
     """
-    calendar = config.universe.calendar
-    source = open_source(config.source, interval=config.interval, calendar=calendar)
+    source = open_source(
+        config.source,
+        interval=config.interval,
+        calendar=config.universe.calendar,
+        calendars=calendars_of(config),
+    )
     store = open_store(config, workspace)
     wanted = list(symbols) if symbols is not None else source.symbols()
     universe = open_universe(config.universe, source_kind=config.source.kind, symbols=wanted)

@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from barcast import intervals
-from barcast.bars.calendar import Calendar
+from barcast.bars.calendars import calendars_of
 from barcast.bars.feed import Batch, Feed, Health
 from barcast.bars.ingest import open_store
 from barcast.bars.log import BarLog
@@ -50,7 +50,7 @@ def replay_feed(config: Config, workspace: Workspace, *, speed: float, start: da
         replay,
         replay.symbols(),
         config.interval,
-        Calendar.of(config.universe.calendar),
+        calendars_of(config),
         config=config.source.feed,
         now=replay.now,
         sleep=replay.sleep,
@@ -76,8 +76,10 @@ def follow(
     """
     store, kept = open_store(config, workspace), open_log(config, workspace)
     kept.flush(store)
-    calendar = Calendar.of(config.universe.calendar)
-    source = replay or open_source(config.source, interval=config.interval, calendar=calendar.name)
+    calendars = calendars_of(config)
+    source = replay or open_source(
+        config.source, interval=config.interval, calendar=config.universe.calendar, calendars=calendars
+    )
     live = {"now": replay.now, "sleep": replay.sleep} if replay else {}
     if replay is None:
         source = getattr(
@@ -88,7 +90,7 @@ def follow(
         source,
         wanted,
         config.interval,
-        calendar,
+        calendars,
         after=store.last_timestamps() if store.exists else None,
         config=config.source.feed,
         **live,  # type: ignore[arg-type]

@@ -21,13 +21,14 @@ import polars as pl
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from barcast import clock, intervals, logs
-from barcast.bars import table
-from barcast.bars.calendar import GAPS, Calendar
+from barcast.bars import calendars, table
+from barcast.bars.calendar import GAPS
 from barcast.bars.revisions import REVISIONS, first_known, plan
 from barcast.bars.schema import BARS, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
 _ATTEMPTS = 8
+_FULL_BYTES = 16 * 2**20  # a file this large is not written again when small ones are joined
 log = logs.get("bars.store")
 
 
@@ -63,10 +64,12 @@ class BarStore:
     Args:
         path: the table's folder; made by the first append.
         interval: length of a bar; a table of another interval is refused.
-        calendar: the market's calendar, for the gaps of an append.
+        calendar: the symbols' `Calendar`, or a function that gives each one's, for the gaps of an append.
     """
 
-    def __init__(self, path: str | Path, interval: str, *, calendar: Calendar | None = None) -> None:
+    def __init__(
+        self, path: str | Path, interval: str, *, calendar: calendars.Calendars | None = None
+    ) -> None:
         self.path = Path(path)
         self.interval = interval
         self.calendar = calendar
@@ -279,7 +282,8 @@ class BarStore:
     def compact(self) -> int:
         """Join the small files of many appends; earlier versions stay readable. Returns the files removed."""
         with table.locked(self.path):
-            return int(self._open().optimize.compact()["numFilesRemoved"])
+            done = self._open().optimize.compact(target_size=_FULL_BYTES)
+            return int(done["numFilesRemoved"])
 
     def _overlapping(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:
         rows = self._scan(None).filter(
@@ -309,7 +313,7 @@ class BarStore:
         near = near.with_columns(
             first=pl.coalesce(previous, "first"), last=pl.coalesce(following, "last")
         ).filter(pl.col("event_timestamp").is_between(pl.col("first"), pl.col("last")))
-        return self.calendar.gaps(near.sort("symbol", "event_timestamp"), self.interval)
+        return calendars.gaps(near.sort("symbol", "event_timestamp"), self.interval, self.calendar)
 
     def _check_spacing(self, bars: pl.DataFrame) -> None:
         seconds = bars.select(pl.col("event_timestamp").diff().over("symbol").dt.total_seconds())

@@ -174,11 +174,14 @@ class Universe(Section):
 def open_universe(
     config: UniverseConfig, *, source_kind: str = "sample", symbols: Iterable[str] = ()
 ) -> Universe:
-    """The configured universe: its file, the packaged one for the sample, else `symbols` without dates."""
+    """The configured universe: its file, the packaged one for the sample, else `symbols` without dates.
+
+    Symbols that the file does not place have the configuration's calendar and currency.
+    """
     if config.path:
-        return Universe.load(config.path)
+        return _beside(Universe.load(config.path), config)
     if source_kind == "sample":
-        return Universe.packaged()
+        return _beside(Universe.packaged(), config)
     universe = Universe(
         name="all symbols seen",
         calendar=config.calendar,
@@ -187,3 +190,22 @@ def open_universe(
     )
     universe.check()
     return universe
+
+
+def _beside(file: Universe, config: UniverseConfig) -> Universe:
+    """The file's universe with the configuration's calendar and currency for what it leaves open."""
+    said = {"calendar": config.calendar, "currency": config.currency}
+    for name in said.keys() & file.model_fields_set:
+        said[name] = getattr(file, name)
+    symbols = {
+        symbol: life.model_copy(
+            update={
+                "calendar": life.calendar or said["calendar"],
+                "currency": life.currency or said["currency"],
+            }
+        )
+        for symbol, life in file.symbols.items()
+    }
+    return file.model_copy(
+        update={"calendar": config.calendar, "currency": config.currency, "symbols": symbols}
+    )

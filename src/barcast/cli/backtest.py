@@ -123,7 +123,7 @@ class _Model:
 
 
 def _evaluate(result: Replay, bars: pl.DataFrame, config: Config) -> Evaluation:
-    from barcast.bars import Calendar
+    from barcast.bars.calendars import bars_per_year, calendars_of
     from barcast.evaluation.evaluate import evaluate
 
     return evaluate(
@@ -132,7 +132,7 @@ def _evaluate(result: Replay, bars: pl.DataFrame, config: Config) -> Evaluation:
         config.evaluation,
         costs=config.costs,
         horizon_bars=config.horizon_bars,
-        bars_per_year=Calendar.of(config.universe.calendar).bars_per_year(config.interval),
+        bars_per_year=bars_per_year(calendars_of(config), bars["symbol"].unique(), config.interval),
     )
 
 

@@ -96,8 +96,7 @@ def compute(
     import polars as pl
 
     from barcast import features
-    from barcast.bars import adjusted
-    from barcast.bars.calendar import Calendar
+    from barcast.bars import adjusted, calendars_of
     from barcast.bars.ingest import open_store
     from barcast.errors import DataError, did_you_mean
 
@@ -115,7 +114,7 @@ def compute(
     frame = features.compute(
         adjusted(bars),
         interval=settings.interval,
-        calendar=Calendar.of(settings.universe.calendar),
+        calendar=calendars_of(settings),
         config=settings.features,
     )
     if symbols:

@@ -61,10 +61,11 @@ def corrections(symbols: Symbols = None, config: ConfigOption = None, json: Json
 @app.command()
 def gaps(symbols: Symbols = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Expected bars that are missing. They are never filled."""
+    from barcast.bars import calendars
+
     settings = current(config)
     store = _store(config)
-    assert store.calendar is not None
-    found = store.calendar.gaps(store.read(symbols or None), settings.interval)
+    found = calendars.gaps(store.read(symbols or None), settings.interval, calendars.calendars_of(settings))
     _table(found.to_dicts(), json)
 
 

@@ -82,7 +82,8 @@ def _hint(settings: Config, symbols: list[str], endpoint: str) -> str:
 
 def _read(path: Path, symbols: list[str] | None, settings: Config) -> pl.DataFrame:
     """Bars of a file, its columns named as `source.files` of the configuration says."""
+    from barcast.bars import calendars_of
     from barcast.bars.sources.files import FilesSource
 
     files = settings.source.files.model_copy(update={"path": str(path)})
-    return FilesSource(files, settings.interval, settings.universe.calendar).fetch(symbols)
+    return FilesSource(files, settings.interval, calendars_of(settings)).fetch(symbols)

@@ -30,10 +30,12 @@ class FeaturesConfig(Section):
         default=0.7, gt=0, lt=1, description="The least correlation at which another symbol counts as a peer."
     )
     correlation_lookback_hours: float = Field(
-        default=720, gt=0, description="Calendar hours of returns behind a correlation."
+        default=720,
+        gt=0,
+        description="Hours of returns behind a correlation, on the UTC clock that all symbols share.",
     )
     correlation_refresh_hours: float = Field(
-        default=24, gt=0, description="Calendar hours between two refreshes of the correlations."
+        default=24, gt=0, description="Hours between two refreshes of the correlations, on the UTC clock."
     )
     correlation_min_observations: int = Field(
         default=15,

@@ -16,6 +16,10 @@ class _AlwaysOpen:
     """The little of a calendar that a trial run needs."""
 
     name = "24/7"
+    span = (date(1990, 1, 1), date(2040, 12, 31))
+
+    def __call__(self, symbol: str) -> _AlwaysOpen:
+        return self
 
     def bars_per_year(self, interval: str) -> float:
         return 365.25

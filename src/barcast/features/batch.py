@@ -30,7 +30,8 @@ def compute(
     Args:
         adjusted_bars: columns symbol, event_timestamp (close, UTC), created_timestamp, open, high, low, close, volume.
         interval: of the bars, such as "5m".
-        calendar: the bars' `Calendar` (name, sessions(start, end), bars_per_year(interval)).
+        calendar: the bars' `Calendar` (name, sessions(start, end), bars_per_year(interval)), or a function that gives
+            each symbol's: annual figures, hours, sessions and holidays follow it.
         config: which features; the default is all of them.
 
     Returns:

@@ -88,7 +88,7 @@ def close_level(s, at):
 
 
 @higher.group(
-    *_level("hour", "hours (of four hours from 30-minute bars up)"), *_level("day", "sessions"), state=2 * SIZE, intervals="intraday"
+    *_level("hour", "hours from the session's open (four at a time from 30-minute bars up)"), *_level("day", "sessions"), state=2 * SIZE, intervals="intraday"
 )  # fmt: skip
 def hours_and_days(x, t, n, s, out):
     level(x, t, HOUR, n, s, 0, out, 0)

@@ -19,34 +19,36 @@ from barcast import intervals
 from barcast.features.cross_kernels import cross_run
 from barcast.features.cross_symbol import CrossState
 from barcast.features.drive import drive
-from barcast.features.plan import WINDOW_BARS, Plan
+from barcast.features.plan import Plan
 from barcast.features.series import ANNUAL, HOUR, NUM_SERIES, SHARED, TIME
 from barcast.features.temporal import Clock
 from barcast.features.user import user_table
 
 VALUES = ("open", "high", "low", "close", "volume")
-CAPACITY = 2 * WINDOW_BARS  # columns of x kept per symbol; when full, the last WINDOW_BARS move to the front
 
 
 class Memory:
     """State of all symbols, in slots in order of appearance.
 
     Attributes:
-        x: (S, series, CAPACITY) the last bars' series; at: (S,) column of the newest; seen: (S,) bars so far.
+        x: (S, series, 2 x window_bars) the last bars' series; when full, the last half moves to the front. at: (S,) column
+            of the newest; seen: (S,) bars so far.
         state: (S, n) the kernels' state. newest: (S,) close time in us of the newest bar.
         known: (S,) us, when all that the newest row rests on was known.
         basis: (S, 2) what incoming prices and volumes are multiplied by, so that a split leaves history as it is.
-        cross: the cross-symbol state; its slots are the same.
+        clocks: (S) each symbol's calendar as the kernels need it; symbols of one calendar share one.
+        cross: the cross-symbol state; its slots are the same. It knows no calendar: it runs on UTC, which all share.
     """
 
     def __init__(self, p: Plan, calendar: Any) -> None:
         self.plan = p
-        self.clock = Clock(calendar, p.interval)
-        self.annual = float(calendar.bars_per_year(p.interval))
+        self.calendar = calendar
+        self.clocks: list[Clock] = []
+        self._clock_of: dict[str, Clock] = {}
         self.kernels = p.kernels()
         self.symbols: list[str] = []
         self.slot: dict[str, int] = {}
-        self.arrays = _arrays(0, int(p.state_at[-1]))
+        self.arrays = _arrays(0, p)
         self.cross = CrossState(p.interval, p.config)
 
     def add(self, symbols: Sequence[str]) -> None:
@@ -58,11 +60,19 @@ class Memory:
         for name in new:
             self.slot[name] = len(self.symbols)
             self.symbols.append(name)
-        grown = _arrays(len(self.symbols), int(self.plan.state_at[-1]))
+            self.clocks.append(self.clock(name))
+        grown = _arrays(len(self.symbols), self.plan)
         for name, array in self.arrays.items():
             grown[name][:before] = array
         self.arrays = grown
         self.cross.add(new)
+
+    def clock(self, symbol: str) -> Clock:
+        """The clock of a symbol's calendar, whether the symbol has been seen or not."""
+        calendar = self.calendar(symbol)
+        if calendar.name not in self._clock_of:
+            self._clock_of[calendar.name] = Clock(calendar, self.plan.interval)
+        return self._clock_of[calendar.name]
 
     def run(
         self, bars: pl.DataFrame, times: npt.NDArray[np.int64]
@@ -99,7 +109,7 @@ class Memory:
             self.arrays["known"][slot] = known[b - 1]
             seen[a:b] = self._one(slot, data, times, a, b, values, fields)
             if len(p.clock_columns):
-                values[p.clock_columns, a:b] = self.clock.columns(times[a:b])
+                values[p.clock_columns, a:b] = self.clocks[slot].columns(times[a:b])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(one, range(len(present))))
@@ -112,9 +122,9 @@ class Memory:
         values: npt.NDArray[np.float32], fields: npt.NDArray[np.float64] | None,
     ) -> npt.NDArray[np.int64]:  # fmt: skip
         m = self.arrays
-        p = self.plan
+        p, clock = self.plan, self.clocks[slot]
         before = int(m["seen"][slot])
-        kept = min(before, WINDOW_BARS)
+        kept = min(before, p.window_bars)
         x = np.empty((NUM_SERIES, kept + b - a))
         if kept:
             at = int(m["at"][slot])
@@ -123,8 +133,8 @@ class Memory:
             x[:, kept:],
             [column[a:b] for column in data],
             times[a:b],
-            self.clock.buckets(times[a:b]),
-            self.annual,
+            clock.buckets(times[a:b]),
+            clock.annual,
             m["basis"][slot],
         )
         drive(
@@ -135,7 +145,7 @@ class Memory:
         if fields is not None:
             for k, row in enumerate(SHARED):
                 fields[a:b, k] = x[row, kept:]
-        last = min(x.shape[1], WINDOW_BARS)
+        last = min(x.shape[1], p.window_bars)
         m["x"][slot, :, :last] = x[:, x.shape[1] - last :]
         m["at"][slot] = last - 1
         m["seen"][slot] = before + b - a
@@ -210,13 +220,13 @@ def known_at(
     return out
 
 
-def _arrays(num: int, state: int) -> dict[str, npt.NDArray[Any]]:
+def _arrays(num: int, p: Plan) -> dict[str, npt.NDArray[Any]]:
     return {
-        "x": np.full((num, NUM_SERIES, CAPACITY), np.nan),
+        "x": np.full((num, NUM_SERIES, 2 * p.window_bars), np.nan),
         "at": np.full(num, -1, dtype=np.int64),
         "seen": np.zeros(num, dtype=np.int64),
         "newest": np.full(num, np.iinfo(np.int64).min // 2),
         "known": np.full(num, np.iinfo(np.int64).min // 2),
-        "state": np.zeros((num, state)),
+        "state": np.zeros((num, int(p.state_at[-1]))),
         "basis": np.ones((num, 2)),
     }

@@ -33,7 +33,7 @@ from barcast.features.user import UserFeature, load
 
 # in the order of computing: a group may read windows of lines that an earlier group writes into x
 _CATEGORIES = (ohlcv, trend, momentum, volatility, price_action, higher, temporal, regime, meta)
-WINDOW_BARS = 192  # bars of x that the stream keeps: no kernel reads further back
+KERNEL_BARS = 192  # no kernel of ours reads further back
 _BASE = Group((), base, BASE_STATE, "all")
 
 
@@ -67,6 +67,11 @@ class Plan:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(spec.name for spec in self.specs)
+
+    @property
+    def window_bars(self) -> int:
+        """Bars that the stream keeps of a symbol: as many as the furthest look of a kernel or a user's feature."""
+        return max(KERNEL_BARS, *(f.spec.lookback_bars for f in self.user), 0)
 
     def kernels(self) -> Any:
         """The compiled kernels (compiled on first use, then from disk)."""

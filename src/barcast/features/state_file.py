@@ -31,14 +31,14 @@ def fingerprint(p: Plan) -> str:
     return digest.hexdigest()
 
 
-def write(path: Path, memory: Memory, calendar: str, last_us: int, prompt_known: int) -> None:
+def write(path: Path, memory: Memory, last_us: int, prompt_known: int) -> None:
     """Write the memory to `path`: to a temporary name first, then by rename."""
     meta = {
         "fingerprint": fingerprint(memory.plan),
         "interval": memory.plan.interval,
-        "calendar": calendar,
         "features": len(memory.plan.specs),
         "symbols": memory.symbols,
+        "calendars": [clock.name for clock in memory.clocks],
         "last_us": last_us,
         "prompt_known": prompt_known,
     }
@@ -72,10 +72,18 @@ def read(path: Path, p: Plan, calendar: Any) -> tuple[Memory, int, int]:
     with np.load(io.BytesIO(raw[40:]), allow_pickle=False) as archive:
         meta = json.loads(archive["meta"].tobytes())
         arrays = {name: archive[name] for name in archive.files if name != "meta"}
-    if (meta["interval"], meta["calendar"]) != (p.interval, calendar.name):
+    was = dict(zip(meta["symbols"], meta["calendars"], strict=True))
+    expected = {symbol: calendar(symbol).name for symbol in was}
+    if meta["interval"] != p.interval:
         raise DataError(
-            f"The stream state {path} is of {meta['interval']} bars on {meta['calendar']}; {p.interval} bars on "
-            f"{calendar.name} were expected.",
+            f"The stream state {path} is of {meta['interval']} bars; {p.interval} bars were expected.",
+            hint=again,
+        )
+    moved = [symbol for symbol in was if was[symbol] != expected[symbol]]
+    if moved:
+        raise DataError(
+            f"The stream state {path} has {moved[0]} on {was[moved[0]]}; {expected[moved[0]]} was expected "
+            f"({len(moved)} symbol(s)).",
             hint=again,
         )
     if meta["fingerprint"] != fingerprint(p):

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from barcast import intervals
 from barcast.config.features import FeaturesConfig
 from barcast.errors import DataError
 from barcast.features import state_file
 from barcast.features.batch import check, check_few, frame
 from barcast.features.drive import drive_many
-from barcast.features.memory import CAPACITY, VALUES, Memory, fill, known_at, late_bars
-from barcast.features.plan import WINDOW_BARS, Plan, plan
+from barcast.features.memory import VALUES, Memory, fill, known_at, late_bars
+from barcast.features.plan import Plan, plan
 from barcast.features.series import SHARED
+from barcast.features.temporal import Clock
 from barcast.features.user import user_values
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,15 +34,13 @@ class StreamEngine:
 
     Args:
         interval: of the bars, such as "5m".
-        calendar: the bars' `Calendar`.
+        calendar: the bars' `Calendar`, or a function that gives each symbol's.
         config: which features, and what to do with late bars.
     """
 
     def __init__(self, interval: str, calendar: Any, config: FeaturesConfig | None = None) -> None:
         self.plan: Plan = plan(interval, config)
-        self.calendar = calendar
         self.memory = Memory(self.plan, calendar)
-        self._step_us = intervals.seconds(interval) * 1_000_000
         self._last_us = np.iinfo(np.int64).min // 2
         self._prompt_known = 0
         self._log: list[pl.DataFrame] = []
@@ -74,7 +72,10 @@ class StreamEngine:
         if bars.height == 0:
             return frame(bars, self.plan, *self.memory.run(bars, np.zeros(0, dtype=np.int64)))
         times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
-        self._on_grid(times)
+        start = 0
+        for count, name in bars["symbol"].rle().struct.unnest().iter_rows():
+            self._on_grid(self.memory.clock(name), times[start : start + count])
+            start += count
         if times.min() <= self._last_us:
             raise self._too_old(int(times.min()))
         values, known = self.memory.run(bars, times)
@@ -111,8 +112,10 @@ class StreamEngine:
                 f"An update holds the bars of one close time; these run from {stamps[0]} to {stamps[-1]}.",
                 hint="Call update once per close time, or warm() for a table of history.",
             )
-        self._on_grid(times)
-        known = [self.memory.slot.get(name) for name in bars["symbol"]]
+        names = bars["symbol"].to_list()
+        for clock in {self.memory.clock(name) for name in names}:
+            self._on_grid(clock, times[:1])
+        known = [self.memory.slot.get(name) for name in names]
         repeated = any(k is not None and self.memory.arrays["newest"][k] >= now for k in known)
         if now < self._last_us or repeated:
             if self.plan.config.late_bars == "refuse":
@@ -148,7 +151,7 @@ class StreamEngine:
 
     def save(self, path: str | Path) -> None:
         """Write the state to a file, whole or not at all."""
-        state_file.write(Path(path), self.memory, self.calendar.name, self._last_us, self._prompt_known)
+        state_file.write(Path(path), self.memory, self._last_us, self._prompt_known)
 
     def load(self, path: str | Path) -> None:
         """Take the state from a file that `save` wrote for the same interval, calendar and features.
@@ -156,7 +159,9 @@ class StreamEngine:
         Raises:
             DataError: damaged, or of other features. The present state is kept.
         """
-        self.memory, self._last_us, self._prompt_known = state_file.read(Path(path), self.plan, self.calendar)
+        self.memory, self._last_us, self._prompt_known = state_file.read(
+            Path(path), self.plan, self.memory.calendar
+        )
         self._log, self._checkpoints = [], []
 
     def _take(
@@ -169,20 +174,20 @@ class StreamEngine:
         m = memory.arrays
         slots = np.array([memory.slot[name] for name in bars["symbol"]], dtype=np.int64)
         data = np.vstack([bars[name].to_numpy() for name in VALUES])
-        buckets = memory.clock.buckets(times[:1])
-        clock = memory.clock.columns(times[:1]) if len(p.clock_columns) else None
+        clocks = [memory.clocks[slot] for slot in slots]
+        buckets = {clock: clock.buckets(times[:1]) for clock in set(clocks)}
         for k, slot in enumerate(slots):
             at = int(m["at"][slot]) + 1
-            if at == CAPACITY:
-                m["x"][slot, :, :WINDOW_BARS] = m["x"][slot, :, at - WINDOW_BARS : at]
-                at = WINDOW_BARS
+            if at == m["x"].shape[2]:
+                m["x"][slot, :, : p.window_bars] = m["x"][slot, :, at - p.window_bars : at]
+                at = p.window_bars
             m["at"][slot] = at
             fill(
                 m["x"][slot, :, at : at + 1],
                 list(data[:, k : k + 1]),
                 times[:1],
-                buckets,
-                memory.annual,
+                buckets[clocks[k]],
+                clocks[k].annual,
                 m["basis"][slot],
             )
         values = np.empty((len(p.specs) + 1, len(slots)), dtype=np.float32)
@@ -192,8 +197,10 @@ class StreamEngine:
         )  # fmt: skip
         m["seen"][slots] += 1
         m["newest"][slots] = now
-        if clock is not None:
-            values[p.clock_columns] = clock
+        if len(p.clock_columns):
+            for clock in buckets:
+                mine = [k for k, other in enumerate(clocks) if other is clock]
+                values[np.ix_(p.clock_columns, mine)] = clock.columns(times[:1])
         created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
         moment = self._cross(now, created, slots, values) if len(p.cross_columns) else created
         user_values(p, memory, slots, values)
@@ -231,18 +238,12 @@ class StreamEngine:
                 )  # fmt: skip
         return moment
 
-    def _on_grid(self, times: npt.NDArray[np.int64]) -> None:
-        """Intraday bars close a whole number of intervals apart, or where their session ends."""
-        if self._step_us >= 86_400_000_000 or not len(times):
-            return
-        clock = self.memory.clock
-        day = clock.day_of(times)
-        opened, closed = clock.table.opens_us[day], clock.table.closes_us[day]
-        off = ((times - opened) % self._step_us != 0) & (times != closed)
+    def _on_grid(self, clock: Clock, times: npt.NDArray[np.int64]) -> None:
+        off = clock.off_grid(times)
         if off.any():
             when = pl.Series([int(times[off][0])]).cast(pl.Datetime("us", "UTC"))[0]
             raise DataError(
-                f"A bar closes at {when}, which is no close of {self.plan.interval} bars on {self.calendar.name}.",
+                f"A bar closes at {when}, which is no close of {self.plan.interval} bars on {clock.name}.",
                 hint="Feed bars of the workspace's interval, stamped at their close in UTC.",
             )
 
@@ -275,6 +276,7 @@ class StreamEngine:
         symbols, arrays, names, cross, order, self._last_us, self._prompt_known = copy.deepcopy(snap)
         m.symbols, m.arrays = symbols, arrays
         m.slot = {name: k for k, name in enumerate(symbols)}
+        m.clocks = [m.clock(name) for name in symbols]
         m.cross.symbols, m.cross.arrays, m.cross.order = names, cross, order
 
     def _replay(self, late: pl.DataFrame, now: int) -> pl.DataFrame:

@@ -1,8 +1,8 @@
 """B4: where a bar stands in the day, the week, the year and the trading calendar.
 
 Everything here is a function of the bar's close time and the calendar's schedule, which is published beforehand; one
-table per calendar holds a row per day from 1990 to 2040, and a bar looks its day up. The two seasonal features that need
-the symbol's own past are kernels at the end.
+table per calendar holds a row per day from 1990 to 2040, and a bar looks its day up where the calendar knows it. The
+two seasonal features that need the symbol's own past are kernels at the end.
 """
 
 # numba compiles the kernels and infers their types
@@ -30,6 +30,7 @@ temporal = Category("temporal")
 _FIRST, _LAST = date(1990, 1, 1), date(2040, 12, 31)
 _EPOCH = date(1970, 1, 1)
 _DAY_US = 86_400_000_000
+_HOURS_A_DAY = 48  # more than a session has, the hours before a late open included
 _CAL = "calendar arithmetic (UTC)"
 _SEASON = "Lakonishok and Smidt, Review of Financial Studies 1 (1988)"
 _SESSIONS = "Ito and Hashimoto, Journal of the Japanese and International Economies 20 (2006)"
@@ -87,9 +88,15 @@ def clock_specs(intraday: bool) -> tuple[FeatureSpec, ...]:
 
 
 class Clock:
-    """Answers, for close times of one calendar and interval, the temporal columns and the higher intervals' buckets."""
+    """Answers, for close times of one calendar and interval, the temporal columns and the higher intervals' buckets.
+
+    Attributes:
+        name: of the calendar. annual: its bars a year.
+    """
 
     def __init__(self, calendar: Any, interval: str) -> None:
+        self.name: str = calendar.name
+        self.annual = float(calendar.bars_per_year(interval))
         self.step_us = intervals.seconds(interval) * 1_000_000
         self.intraday = intervals.is_intraday(interval)
         self.table = _days(calendar)
@@ -99,17 +106,26 @@ class Clock:
     def day_of(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Index into the day table: the session a bar belongs to (its date in UTC for markets that never close)."""
         table = self.table
-        if table.closes is None:
-            day = (times - 1) // _DAY_US - table.first
-        else:
-            at = np.searchsorted(table.closes, times - (0 if self.intraday else 1), side="left")
-            day = table.session_day[np.minimum(at, len(table.session_day) - 1)]
-        if len(day) and (day.min() < 0 or day.max() >= len(table.dates)):
+        first, last = table.span
+        begin, end = ((day - _EPOCH).days * _DAY_US for day in (first, last + timedelta(days=1)))
+        if len(times) and (times.min() <= begin or times.max() > end):
             raise DataError(
-                f"A bar closes outside {_FIRST} to {_LAST}.",
+                f"A bar closes outside {first} to {last}, the days that calendar {self.name} knows.",
                 hint="Check the time unit of the bars (us expected).",
             )
-        return day
+        if table.closes is None:
+            return (times - 1) // _DAY_US - table.first
+        at = np.searchsorted(table.closes, times - (0 if self.intraday else 1), side="left")
+        return table.session_day[np.minimum(at, len(table.session_day) - 1)]
+
+    def off_grid(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which close times are none: intraday bars close whole intervals after the open, or with their session."""
+        if not self.intraday:
+            return np.zeros(len(times), dtype=bool)
+        day = self.day_of(times)
+        opened, closed = self.table.opens_us[day], self.table.closes_us[day]
+        off: npt.NDArray[np.bool_] = ((times - opened) % self.step_us != 0) & (times != closed)
+        return off
 
     def columns(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The temporal columns of close times (microseconds since 1970, UTC): (number of specs, len(times))."""
@@ -153,15 +169,17 @@ class Clock:
         table = self.table
         if not self.intraday:
             return np.vstack([table.week[day], table.week_ends[day], table.month[day], table.month_ends[day]])
-        hour = (times - 1) // self.hour_us
-        ends = (times % self.hour_us == 0) | (times >= table.closes_us[day])
-        return np.vstack([hour, ends, day, times >= table.closes_us[day]]).astype(np.float64)
+        # hours are counted from the session's open, and the last one ends with it
+        passed, closed = times - table.opens_us[day], times >= table.closes_us[day]
+        hour = day * _HOURS_A_DAY + (passed - 1) // self.hour_us
+        return np.vstack([hour, (passed % self.hour_us == 0) | closed, day, closed]).astype(np.float64)
 
 
 class _Days:
     """One row per date of 1990 to 2040."""
 
     first: int
+    span: tuple[date, date]  # of the days whose sessions the calendar knows
     dates: npt.NDArray[np.float64]  # (days, len(DATES))
     zones: npt.NDArray[np.float64]  # minutes ahead of UTC: Tokyo, London, New York
     opens_us: npt.NDArray[np.int64]
@@ -189,7 +207,9 @@ def _build(calendar: Any) -> _Days:
     count = (_LAST - _FIRST).days + 1
     number = np.arange(out.first, out.first + count)
     days = number.astype("datetime64[D]")
-    sessions = calendar.sessions(_FIRST, _LAST)
+    known = calendar.span
+    out.span = (max(_FIRST, known[0]), min(_LAST, known[1]))
+    sessions = calendar.sessions(*out.span)
     at = sessions["session"].cast(int).to_numpy() - out.first
     opens, closes = sessions["open"].cast(int).to_numpy(), sessions["close"].cast(int).to_numpy()
     trading = np.zeros(count, dtype=bool)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from barcast.features.memory import Memory
     from barcast.features.plan import Plan
 
-MOST_BARS = 192
+MOST_BARS = 5000  # the stream keeps twice as many bars of every symbol: 2.5 MB each at this length
 _ROWS = {"open": O, "high": H, "low": L, "close": C, "volume": V, "time": TIME}
 _KEYS = {"name", "formula", "lookback_bars", "unit", "source", "function"}
 
@@ -90,7 +90,10 @@ def _one(path: str, entry: Any) -> UserFeature:
         raise ConfigError(f"An entry of FEATURES in {path} has {came}; {sorted(_KEYS)} were expected.")
     bars = entry["lookback_bars"]
     if not isinstance(bars, int) or not 1 <= bars <= MOST_BARS:
-        raise ConfigError(f"{entry['name']!r}: lookback_bars is {bars!r}; 1 to {MOST_BARS} was expected.")
+        raise ConfigError(
+            f"{entry['name']!r}: lookback_bars is {bars!r}; 1 to {MOST_BARS} was expected.",
+            hint="Look at fewer bars, or use a workspace of a longer interval: look-backs are counted in its bars.",
+        )
     texts = [str(entry[key]) for key in ("name", "formula", "unit", "source")]
     return UserFeature(
         FeatureSpec(texts[0], "user", texts[1], bars, texts[2], texts[3], bars), entry["function"]

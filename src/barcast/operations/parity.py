@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from barcast import names
-from barcast.bars.calendar import Calendar
+from barcast.bars.calendars import calendars_of
 from barcast.bars.schema import adjusted
 from barcast.config import Config
 from barcast.errors import DataError
@@ -169,11 +169,11 @@ class _Replay:
         self.symbol, self.config, self.start = symbol, config, start
         self.bars = adjusted(bars)
         self.result = Parity(symbol, start, end)
-        calendar = Calendar.of(config.universe.calendar)
+        calendars = calendars_of(config)
         self.batch = features.compute(
-            self.bars, interval=config.interval, calendar=calendar, config=config.features
+            self.bars, interval=config.interval, calendar=calendars, config=config.features
         ).filter(pl.col("symbol") == symbol)
-        self.engine = features.StreamEngine(config.interval, calendar, config.features)
+        self.engine = features.StreamEngine(config.interval, calendars, config.features)
         workspace = Workspace(f"{config.workspace[:50]}_parity", folder)
         self.store = FeatureStore(workspace, config)
         self.model = live_model(served, symbol) if served is not None and endpoint else None

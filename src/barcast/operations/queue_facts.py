@@ -57,10 +57,10 @@ def gather(config: Config, *, drift: Mapping[str, float] | None = None) -> dict[
 
 def market(bars: pl.DataFrame, config: Config) -> dict[str, Facts]:
     """Traded value a day and annualised volatility of each symbol, from bars as traded."""
-    from barcast.bars.calendar import Calendar
+    from barcast.bars.calendars import calendars_of
     from barcast.bars.schema import adjusted
 
-    yearly = math.sqrt(Calendar.of(config.universe.calendar).bars_per_year(config.interval))
+    calendars = calendars_of(config)
     days = (
         bars.group_by("symbol", pl.col("event_timestamp").dt.date().alias("day"))
         .agg((pl.col("close") * pl.col("volume")).sum().alias("value"))
@@ -77,7 +77,9 @@ def market(bars: pl.DataFrame, config: Config) -> dict[str, Facts]:
     return {
         row["symbol"]: Facts(
             traded_value=row["value"],
-            volatility=None if row["deviation"] is None else row["deviation"] * yearly,
+            volatility=None
+            if row["deviation"] is None
+            else row["deviation"] * math.sqrt(calendars(row["symbol"]).bars_per_year(config.interval)),
         )
         for row in rows
     }

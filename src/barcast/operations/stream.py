@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from barcast import intervals, logs
-from barcast.bars.calendar import Calendar
+from barcast.bars.calendars import calendars_of
 from barcast.bars.feed import Batch
 from barcast.bars.ingest import open_store
 from barcast.bars.live import open_log
@@ -47,7 +47,7 @@ class LiveStream:
         self._config = config
         self._folder = workspace.state / "stream"
         self._bars, self._log = open_store(config, workspace), open_log(config, workspace)
-        self._calendar = Calendar.of(config.universe.calendar)
+        self._calendars = calendars_of(config)
         self._engine = self._new_engine()
         self.names = self._engine.plan.names
         self._tails = Tails(self.names, config.lookback_bars)
@@ -106,7 +106,7 @@ class LiveStream:
         return self._tails.newest(symbols)
 
     def _new_engine(self) -> StreamEngine:
-        return StreamEngine(self._config.interval, self._calendar, self._config.features)
+        return StreamEngine(self._config.interval, self._calendars, self._config.features)
 
     def _taken_up(self) -> bool:
         """Whether the kept state fits the table; bars that the table has gained since are worked in."""

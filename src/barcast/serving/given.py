@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from barcast.bars import Calendar, adjusted
+from barcast.bars import adjusted, calendars_of
 from barcast.decisions.types import Account
 from barcast.errors import DataError
 from barcast.serving.market import MarketBook
@@ -74,7 +74,7 @@ def predict_given(
     features = compute(
         adjusted(bars),
         interval=config.interval,
-        calendar=Calendar.of(config.universe.calendar),
+        calendar=calendars_of(config),
         config=config.features,
     )
     rows = {}

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from barcast import clock, names
-from barcast.bars import Calendar, adjusted
+from barcast.bars import adjusted, calendars_of
 from barcast.config import Config
 from barcast.config.decisions import DecisionsConfig
 from barcast.decisions.confidence import side_of
@@ -170,8 +170,8 @@ def _table(bars: pl.DataFrame, config: Config, shadow: Shadow) -> pl.DataFrame:
 
     info = shadow.champion.info
     whole = adjusted(bars)
-    calendar = Calendar.of(config.universe.calendar)
-    features = compute(whole, interval=config.interval, calendar=calendar, config=config.features)
+    calendars = calendars_of(config)
+    features = compute(whole, interval=config.interval, calendar=calendars, config=config.features)
     made = labels.make(whole, horizon_bars=config.horizon_bars, config=config.labels)
     known = labels.classify(made, info.thresholds).select(
         "symbol", "event_timestamp", "label_end_timestamp", "label"

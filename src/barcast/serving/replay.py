@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from barcast import intervals
-from barcast.bars import Calendar, adjusted
+from barcast.bars import adjusted, calendars_of
 from barcast.config import Config
 from barcast.decisions.paper import PaperAccount, PaperBar, PaperDecision
 from barcast.decisions.together import decide_together
@@ -49,7 +49,7 @@ def model_signals(
     frame = compute(
         adjusted(bars),
         interval=config.interval,
-        calendar=Calendar.of(config.universe.calendar),
+        calendar=calendars_of(config),
         config=config.features,
     )
     table = predictor.live.read()

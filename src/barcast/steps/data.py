@@ -89,14 +89,14 @@ def build_features(run: Run, bars_path: str, features_path: str) -> dict[str, An
     Returns:
         Number of features and rows.
     """
-    from barcast.bars import Calendar, adjusted
+    from barcast.bars import adjusted, calendars_of
     from barcast.features import compute
 
     config = run.config
     frame = compute(
         adjusted(pl.read_parquet(bars_path)),
         interval=config.interval,
-        calendar=Calendar.of(config.universe.calendar),
+        calendar=calendars_of(config),
         config=config.features,
     )
     return _written(run, frame, features_path)

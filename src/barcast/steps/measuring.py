@@ -31,7 +31,8 @@ def measure(run: Run, bars_path: str, dataset: Dataset, fold: Fold, predictions:
     universal model where not, which is what serving would answer.
     """
     from barcast import labels
-    from barcast.bars import Calendar, adjusted
+    from barcast.bars import adjusted
+    from barcast.bars.calendars import bars_per_year, calendars_of
     from barcast.evaluation.evaluate import evaluate
 
     config = run.config
@@ -55,13 +56,14 @@ def measure(run: Run, bars_path: str, dataset: Dataset, fold: Fold, predictions:
         whole["lightgbm"] = trees
     thresholds = labels.fit_thresholds(dataset.rows[fold.train], config.labels)
     history = labels.classify(dataset.rows[fold.train], thresholds)
+    bars = adjusted(pl.read_parquet(bars_path))
     return evaluate(
         whole,
-        adjusted(pl.read_parquet(bars_path)),
+        bars,
         config.evaluation,
         costs=config.costs,
         horizon_bars=config.horizon_bars,
-        bars_per_year=Calendar.of(config.universe.calendar).bars_per_year(config.interval),
+        bars_per_year=bars_per_year(calendars_of(config), bars["symbol"].unique(), config.interval),
         history_labels=history.select("symbol", "label_end_timestamp", "label"),
     )
 

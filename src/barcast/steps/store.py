@@ -53,18 +53,14 @@ def build_dataset(
     """
     from barcast import datasets, labels
     from barcast.adapters.feast import FeatureStore
-    from barcast.bars import Calendar, adjusted
+    from barcast.bars import adjusted
+    from barcast.bars.calendars import calendars_of, expected_closes
     from barcast.models import regime
     from barcast.training.symbols import priorities
 
     config = run.config
     bars = adjusted(pl.read_parquet(bars_path))
-    calendar = Calendar.of(config.universe.calendar)
-    expected = calendar.close_times(
-        bars["event_timestamp"].min(),  # type: ignore[arg-type]
-        bars["event_timestamp"].max(),  # type: ignore[arg-type]
-        config.interval,
-    )
+    expected = expected_closes(bars, config.interval, calendars_of(config))
     outcomes = labels.make(
         bars, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected
     )

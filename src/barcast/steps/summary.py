@@ -89,7 +89,7 @@ def _measured(
     config: Config,
 ) -> tuple[dict[str, float], dict[str, object]]:
     """Flat metrics and reliability of one candidate."""
-    from barcast.bars import Calendar
+    from barcast.bars.calendars import bars_per_year, calendars_of
     from barcast.evaluation import bootstrap, evaluate, frames, metrics_ml, reliability
 
     of = bars if candidate.symbol is None else bars.filter(pl.col("symbol") == candidate.symbol)
@@ -105,7 +105,7 @@ def _measured(
         config.evaluation,
         costs=config.costs,
         horizon_bars=config.horizon_bars,
-        bars_per_year=Calendar.of(config.universe.calendar).bars_per_year(config.interval),
+        bars_per_year=bars_per_year(calendars_of(config), of["symbol"].unique(), config.interval),
     )
     times = rows["event_timestamp"]
     interval = bootstrap.interval(
@@ -128,15 +128,15 @@ def _measured(
 
 
 def missing_share(bars: pl.DataFrame, config: Config) -> float:
-    """Share of the bars that the calendar promises between each symbol's first and last one and that are not there."""
-    from barcast.bars import Calendar
+    """Share of the bars that the calendars promise between each symbol's first and last one and that are not there."""
+    from barcast.bars import calendars_of
     from barcast.evaluation.frames import newest, oldest
 
-    calendar = Calendar.of(config.universe.calendar)
+    calendars = calendars_of(config)
     promised = there = 0
     for part in bars.partition_by("symbol"):
         first, last = oldest(part["event_timestamp"]), newest(part["event_timestamp"])
-        promised += 1 + len(calendar.close_times(first, last, config.interval))
+        promised += 1 + len(calendars(part["symbol"][0]).close_times(first, last, config.interval))
         there += part.height
     return max(0.0, 1.0 - there / promised) if promised else 0.0
 

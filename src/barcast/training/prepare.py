@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -18,7 +18,7 @@ def dataset_of(
     features: pl.DataFrame,
     config: Any,
     *,
-    expected: pl.Series | None,
+    expected: Mapping[str, pl.Series] | None,
     symbols: Sequence[str] | None = None,
 ) -> Dataset:
     """Labels, regimes and windows of adjusted bars and their features, under one configuration.
@@ -27,7 +27,7 @@ def dataset_of(
         bars: adjusted bars.
         features: frame "Features" of the same bars.
         config: `barcast.config.Config`.
-        expected: closes that the calendar expects; None for round the clock.
+        expected: for each symbol the closes that its calendar expects; None for round the clock.
         symbols: symbols in the order of a model that the dataset is for; new ones are appended.
 
     Raises:
@@ -54,13 +54,13 @@ def from_bars(bars: pl.DataFrame, config: Any, *, symbols: Sequence[str] | None 
         DataError: no bars.
     """
     from barcast import features
-    from barcast.bars import Calendar, adjusted
+    from barcast.bars import adjusted
+    from barcast.bars.calendars import calendars_of, expected_closes
 
     if bars.is_empty():
         raise DataError("The workspace has no bars.", hint="Run `barcast ingest` first.")
-    calendar = Calendar.of(config.universe.calendar)
+    calendars = calendars_of(config)
     bars = adjusted(bars)
-    times = bars["event_timestamp"]
-    expected = calendar.close_times(times.min(), times.max(), config.interval)  # type: ignore[arg-type]
-    computed = features.compute(bars, interval=config.interval, calendar=calendar, config=config.features)
+    expected = expected_closes(bars, config.interval, calendars)
+    computed = features.compute(bars, interval=config.interval, calendar=calendars, config=config.features)
     return dataset_of(bars, computed, config, expected=expected, symbols=symbols)

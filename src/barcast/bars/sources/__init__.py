@@ -11,6 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
+from barcast.bars.calendar import Calendar
+from barcast.bars.calendars import Calendars
 from barcast.bars.sources.base import Source, between, instant, selected
 from barcast.config.bars import CustomConfig, SourceConfig
 from barcast.errors import ConfigError, DataError
@@ -18,22 +20,29 @@ from barcast.errors import ConfigError, DataError
 __all__ = ["Source", "open_source", "between", "instant", "selected"]
 
 
-def open_source(config: SourceConfig, *, interval: str = "1d", calendar: str = "XNYS") -> Source:
+def open_source(
+    config: SourceConfig,
+    *,
+    interval: str = "1d",
+    calendar: str = "XNYS",
+    calendars: Calendars | None = None,
+) -> Source:
     """The source that `config.kind` names, limited to `config.symbols`, `config.start` and `config.end`.
 
     Args:
         config: section `source`.
         interval: the workspace's interval.
         calendar: the default calendar (section `universe`), which closes daily bars.
+        calendars: gives each symbol's calendar, for files that hold symbols of several; None: `calendar` for all.
 
     Raises:
         ConfigError: a setting that this source needs is missing or wrong.
         DataError: the source's data is not there.
     """
-    return _Limited(_open(config, interval, calendar), config)
+    return _Limited(_open(config, interval, calendar, calendars or Calendar.of(calendar)), config)
 
 
-def _open(config: SourceConfig, interval: str, calendar: str) -> Source:
+def _open(config: SourceConfig, interval: str, calendar: str, calendars: Calendars) -> Source:
     if config.kind == "sample":
         from barcast.bars.sources.sample import SampleSource
 
@@ -41,7 +50,7 @@ def _open(config: SourceConfig, interval: str, calendar: str) -> Source:
     if config.kind == "files":
         from barcast.bars.sources.files import FilesSource
 
-        return FilesSource(config.files, interval, calendar)
+        return FilesSource(config.files, interval, calendars)
     if config.kind == "simulator":
         from barcast.bars.sources.simulator import SimulatorSource
 

@@ -16,7 +16,8 @@ import polars as pl
 
 from barcast import clock, intervals
 from barcast.bars.calendar import Calendar
-from barcast.bars.schema import check, conform
+from barcast.bars.calendars import Calendars, distinct
+from barcast.bars.schema import TIME, check, conform
 from barcast.bars.sources.base import between, selected
 from barcast.bars.sources.times import parse_times
 from barcast.bars.splits import with_factors
@@ -52,7 +53,7 @@ ALIASES = {
 class FilesSource:
     """Parquet and CSV files under one path."""
 
-    def __init__(self, config: FilesConfig, interval: str, calendar: str) -> None:
+    def __init__(self, config: FilesConfig, interval: str, calendars: Calendars) -> None:
         if not config.path:
             raise ConfigError(
                 "source.kind is files, but source.files.path is empty.", hint="Name a folder or a file."
@@ -63,7 +64,7 @@ class FilesSource:
                 f"source.files.columns names {sorted(unknown)}.",
                 hint=f"Canonical columns are: {', '.join(ALIASES)}.",
             )
-        self._config, self._interval, self._calendar = config, interval, Calendar.of(calendar)
+        self._config, self._interval, self._calendars = config, interval, calendars
         self._by_symbol: dict[str, list[Path]] | None = None
 
     def symbols(self) -> list[str]:
@@ -132,7 +133,7 @@ class FilesSource:
         if "symbol" not in frame.columns:
             frame = frame.with_columns(symbol=pl.lit(_stem(file)))
         frame = frame.with_columns(symbol=pl.col("symbol").cast(pl.String))
-        frame = frame.with_columns(event_timestamp=self._closes(frame["timestamp"], file)).drop("timestamp")
+        frame = frame.with_columns(event_timestamp=self._closes(frame, file)).drop("timestamp")
         _ordered(frame, file)
         if "adjusted_close" in frame.columns and "price_factor" not in frame.columns:
             numbers = frame.with_columns(pl.col("open", "close", "adjusted_close").cast(pl.Float64))
@@ -141,8 +142,8 @@ class FilesSource:
         self._spacing(frame, file)
         return frame
 
-    def _closes(self, times: pl.Series, file: Path) -> pl.Series:
-        parsed = parse_times(times, self._config.timezone, self._config.time_format, str(file))
+    def _closes(self, frame: pl.DataFrame, file: Path) -> pl.Series:
+        parsed = parse_times(frame["timestamp"], self._config.timezone, self._config.time_format, str(file))
         length = intervals.parse(self._interval)
         daily = length >= timedelta(days=1)
         if length == timedelta(days=1) and parsed.dtype != pl.Date:
@@ -155,16 +156,26 @@ class FilesSource:
                     f"{file} has dates without times, but the interval is {self._interval}.",
                     hint="Set interval: 1d, or give times.",
                 )
-            closes = self._calendar.session_closes(parsed)
-            if closes.null_count():
-                first = parsed.filter(closes.is_null())[0]
-                raise DataError(
-                    f"{file}: {closes.null_count()} date(s) are no session of calendar "
-                    f"{self._calendar.name}; first: {first}.",
-                    hint="Set universe.calendar to the market's calendar (24/7 for crypto).",
-                )
-            return closes
+            return self._session_closes(frame["symbol"], parsed, file)
         return parsed + length if self._config.timestamp == "open" else parsed
+
+    def _session_closes(self, symbols: pl.Series, dates: pl.Series, file: Path) -> pl.Series:
+        """The close of each date's session, by the calendar of the row's symbol."""
+        out = pl.Series("close", [None] * len(dates), dtype=TIME)
+        for calendar in distinct(self._calendars, symbols.unique()):
+            mine = [s for s in symbols.unique() if self._calendars(s).name == calendar.name]
+            rows = symbols.is_in(mine)
+            closes = calendar.session_closes(dates)
+            none = closes.is_null() & rows
+            if none.any():
+                raise DataError(
+                    f"{file}: {none.sum()} date(s) are no session of calendar "
+                    f"{calendar.name}; first: {dates.filter(none)[0]}.",
+                    hint="Set universe.calendar to the market's calendar (24/7 for crypto), or name the symbol's in "
+                    "the universe file.",
+                )
+            out = closes.zip_with(rows, out)
+        return out
 
     def _spacing(self, frame: pl.DataFrame, file: Path) -> None:
         """Refuse a file of another interval: bars closer than the interval, or all of them farther apart."""
@@ -244,7 +255,7 @@ def guess_calendar(config: FilesConfig, interval: str) -> str:
     Raises:
         DataError: the files are not bars.
     """
-    source = FilesSource(config, interval, "24/7")
+    source = FilesSource(config, interval, Calendar.of("24/7"))
     for symbol in source.symbols():
         opened = source.fetch([symbol])["event_timestamp"] - intervals.parse(interval)
         if (opened.dt.weekday() == 6).any():

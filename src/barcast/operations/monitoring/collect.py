@@ -141,7 +141,7 @@ class Collected:
     def _features(self, times: pl.Series) -> pl.DataFrame:
         """Feature rows at the given closes, computed from the bars that lead to them."""
         from barcast import features
-        from barcast.bars.calendar import Calendar
+        from barcast.bars import calendars_of
 
         config = self.config
         if times.is_empty():
@@ -155,7 +155,7 @@ class Collected:
         computed = features.compute(
             adjusted(part),
             interval=config.interval,
-            calendar=Calendar.of(config.universe.calendar),
+            calendar=calendars_of(config),
             config=config.features,
         )
         return computed.filter(pl.col("event_timestamp") >= first)

@@ -46,12 +46,11 @@ def _late(collected: Collected) -> Reading:
 
 def _gaps(collected: Collected) -> Reading:
     """Missing bars among those expected over the newest window."""
-    from barcast.bars.calendar import Calendar
+    from barcast.bars.calendars import calendars_of, gaps
 
     config = collected.config
     recent = collected.bars.group_by("symbol", maintain_order=True).tail(collected.settings.window_bars)
-    gaps = Calendar.of(config.universe.calendar).gaps(recent, config.interval)
-    missing = int(gaps["missing_bars"].sum())
+    missing = int(gaps(recent, config.interval, calendars_of(config))["missing_bars"].sum())
     share = missing / (missing + recent.height)
     bound = config.quality.max_gap_share
     return Reading(
