@@ -31,8 +31,8 @@ class Memory:
     """State of all symbols, in slots in order of appearance.
 
     Attributes:
-        x: (S, series, 2 x window_bars) the last bars' series; when full, the last half moves to the front. at: (S,) column
-            of the newest; seen: (S,) bars so far.
+        x: (S, series, 2 x window_bars) the last bars' series; when full, the last half moves to the front. at: (S,)
+            column of the newest; seen: (S,) bars so far.
         state: (S, n) the kernels' state. newest: (S,) close time in us of the newest bar.
         known: (S,) us, when all that the newest row rests on was known.
         basis: (S, 2) what incoming prices and volumes are multiplied by, so that a split leaves history as it is.
