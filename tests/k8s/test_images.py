@@ -63,6 +63,13 @@ def test_dockerfile_passes_hadolint() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_kernels_are_compiled_for_the_processor_they_run_as() -> None:
+    found = stages()
+    compiled, run = (" ".join(found[stage]["ENV"]).split() for stage in ("build", "runtime"))
+    assert [word for word in compiled if word.startswith("NUMBA_CPU_NAME=")] == ["NUMBA_CPU_NAME=generic"]
+    assert {"NUMBA_CPU_NAME=generic", "NUMBA_CACHE_DIR=/tmp/numba"} <= set(run)
+
+
 def test_final_stages_are_small_non_root_and_pinned() -> None:
     found = stages()
     for image in ("steps", "serving"):

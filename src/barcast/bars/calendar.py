@@ -114,6 +114,13 @@ class Calendar:
         self._check_span(start, end)
         return self._sessions.filter(pl.col("session").is_between(start, end))
 
+    def breaks(self, start: date, end: date) -> pl.DataFrame:
+        """Sessions that pause at noon, as `sessions`: session, break_start, break_end."""
+        if self.always_open:
+            return pl.DataFrame(schema={"session": pl.Date, "break_start": TIME, "break_end": TIME})
+        broken = self._schedule.filter(pl.col("break_start").is_not_null())
+        return broken.filter(pl.col("session").is_between(start, end)).drop("open", "close")
+
     def _check_span(self, start: date, end: date) -> None:
         first, last = self.span
         if start < first - timedelta(days=7) or end > last + timedelta(days=7):

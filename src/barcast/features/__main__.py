@@ -29,6 +29,9 @@ class _AlwaysOpen:
         opened = days.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         return pl.DataFrame({"session": days, "open": opened, "close": opened + timedelta(days=1)})
 
+    def breaks(self, start: date, end: date) -> pl.DataFrame:
+        return pl.DataFrame(schema={"session": pl.Date, "break_start": pl.Datetime, "break_end": pl.Datetime})
+
 
 def main() -> None:
     """Compile in as many processes as there are processors, then run both engines once."""

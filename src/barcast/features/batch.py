@@ -16,7 +16,7 @@ import polars as pl
 
 from barcast.config.features import FeaturesConfig
 from barcast.errors import DataError
-from barcast.features.memory import VALUES, Memory
+from barcast.features.memory import VALUES, Memory, microseconds
 from barcast.features.plan import Plan, plan
 
 KEYS = ("symbol", "event_timestamp", "created_timestamp")
@@ -44,7 +44,7 @@ def compute(
     """
     p = plan(interval, config)
     bars = check(adjusted_bars)
-    times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
+    times = microseconds(bars["event_timestamp"])
     values, known = Memory(p, calendar).run(bars, times)
     return frame(bars, p, values, known)
 
@@ -65,7 +65,7 @@ def correlations(
     )
     bars = check(adjusted_bars)
     memory = Memory(plan(interval, settings), calendar)
-    memory.run(bars, bars["event_timestamp"].dt.timestamp("us").to_numpy())
+    memory.run(bars, microseconds(bars["event_timestamp"]))
     return memory.cross.correlations()
 
 

@@ -43,6 +43,22 @@ def source_stamp(path: Path) -> tuple[str]:
     return (digest.hexdigest(),)
 
 
+class _Code(IndexDataCacheFile):  # type: ignore[misc]
+    """Machine code on disk: what the package brought, else what was compiled here.
+
+    Numba looks only where it may write. An image's package is read-only, so its code would be compiled again by every
+    process of every pod.
+    """
+
+    def __init__(self, brought: Path, *args: Any) -> None:
+        super().__init__(*args)
+        self._brought = IndexDataCacheFile(str(brought), *args[1:])  # type: ignore[no-untyped-call]
+
+    def load(self, key: Any) -> Any:
+        found = self._brought.load(key)  # type: ignore[no-untyped-call]
+        return super().load(key) if found is None else found
+
+
 def njit(*args: Any, **options: Any) -> Any:
     """`numba.njit` with a disk cache that knows the sources of a kernel and of what it calls.
 
@@ -54,10 +70,9 @@ def njit(*args: Any, **options: Any) -> Any:
         signature = args if not (args and callable(args[0])) else ()
         dispatcher = numba.njit(**{"error_model": "numpy", "nogil": True, **options})(function)
         store: Any = FunctionCache(function)  # type: ignore[no-untyped-call]
-        store._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
-            cache_path=store._cache_path,
-            filename_base=store._impl.filename_base,
-            source_stamp=source_stamp(Path(inspect.getfile(function))),
+        source = Path(inspect.getfile(function))
+        store._cache_file = _Code(
+            source.parent / "__pycache__", store._cache_path, store._impl.filename_base, source_stamp(source)
         )
         dispatcher._cache = store
         for one in signature:

@@ -86,7 +86,7 @@ class Memory:
         p = self.plan
         num = bars.height
         values = np.empty((len(p.specs) + 1, num), dtype=np.float32)
-        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
+        created = microseconds(bars["created_timestamp"])
         if num == 0:
             return values, created
         data = [bars[name].to_numpy() for name in VALUES]
@@ -172,6 +172,12 @@ class Memory:
             a["peers"],
             a["weights"], a["links"], a["market"], p.cross_columns, p.cross_lookback, values,
         )  # fmt: skip
+
+
+def microseconds(times: pl.Series) -> npt.NDArray[np.int64]:
+    """Each time in us since 1970; without a Polars query, whose threads would cost a single bar more than its features."""
+    out: npt.NDArray[np.int64] = times.to_numpy().astype("datetime64[us]").astype(np.int64)
+    return out
 
 
 def fill(

@@ -20,7 +20,7 @@ from barcast.errors import DataError
 from barcast.features import state_file
 from barcast.features.batch import check, check_few, frame
 from barcast.features.drive import drive_many
-from barcast.features.memory import VALUES, Memory, fill, known_at, late_bars
+from barcast.features.memory import VALUES, Memory, fill, known_at, late_bars, microseconds
 from barcast.features.plan import Plan, plan
 from barcast.features.series import SHARED
 from barcast.features.temporal import Clock
@@ -71,7 +71,7 @@ class StreamEngine:
         bars = check(adjusted_bars)
         if bars.height == 0:
             return frame(bars, self.plan, *self.memory.run(bars, np.zeros(0, dtype=np.int64)))
-        times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
+        times = microseconds(bars["event_timestamp"])
         start = 0
         for count, name in bars["symbol"].rle().struct.unnest().iter_rows():
             self._on_grid(self.memory.clock(name), times[start : start + count])
@@ -80,7 +80,7 @@ class StreamEngine:
             raise self._too_old(int(times.min()))
         values, known = self.memory.run(bars, times)
         self._last_us = int(times.max())
-        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
+        created = microseconds(bars["created_timestamp"])
         newest = times == self._last_us
         self._prompt_known = int(created[newest & ~late_bars(times, created, self.plan)].max())
         self._log, self._checkpoints = [], []
@@ -104,7 +104,7 @@ class StreamEngine:
             raise DataError(
                 "There is no bar in this update.", hint="Call update once per close time that has bars."
             )
-        times = bars["event_timestamp"].dt.timestamp("us").to_numpy()
+        times = microseconds(bars["event_timestamp"])
         now = int(times[0])
         if (times != now).any():
             stamps = bars["event_timestamp"].sort()
@@ -201,7 +201,7 @@ class StreamEngine:
             for clock in buckets:
                 mine = [k for k, other in enumerate(clocks) if other is clock]
                 values[np.ix_(p.clock_columns, mine)] = clock.columns(times[:1])
-        created = bars["created_timestamp"].dt.timestamp("us").to_numpy()
+        created = microseconds(bars["created_timestamp"])
         moment = self._cross(now, created, slots, values) if len(p.cross_columns) else created
         user_values(p, memory, slots, values)
         m["known"][slots] = np.maximum(m["known"][slots], moment)
@@ -296,7 +296,7 @@ class StreamEngine:
             out = []
             for part in bars.partition_by("event_timestamp", maintain_order=True):
                 part = part.sort("symbol")
-                times = part["event_timestamp"].dt.timestamp("us").to_numpy()
+                times = microseconds(part["event_timestamp"])
                 values, known = self._take(part, times)
                 self._log.append(part)
                 if times[0] >= now:

@@ -119,12 +119,16 @@ class Clock:
         return table.session_day[np.minimum(at, len(table.session_day) - 1)]
 
     def off_grid(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which close times are none: intraday bars close whole intervals after the open, or with their session."""
+        """Which close times are none: intraday bars close whole intervals after the open (or the noon break), or where
+        trading ends."""
         if not self.intraday:
             return np.zeros(len(times), dtype=bool)
-        day = self.day_of(times)
-        opened, closed = self.table.opens_us[day], self.table.closes_us[day]
-        off: npt.NDArray[np.bool_] = ((times - opened) % self.step_us != 0) & (times != closed)
+        table, day = self.table, self.day_of(times)
+        noon, again = table.breaks_us[0][day], table.breaks_us[1][day]
+        began = np.where(times > again, again, table.opens_us[day])
+        off: npt.NDArray[np.bool_] = (
+            ((times - began) % self.step_us != 0) & (times != table.closes_us[day]) & (times != noon)
+        )
         return off
 
     def columns(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -184,6 +188,9 @@ class _Days:
     zones: npt.NDArray[np.float64]  # minutes ahead of UTC: Tokyo, London, New York
     opens_us: npt.NDArray[np.int64]
     closes_us: npt.NDArray[np.int64]
+    breaks_us: npt.NDArray[
+        np.int64
+    ]  # (2, days) start and end of the noon break; far away where there is none
     closes: npt.NDArray[np.int64] | None  # close instants of the sessions; None for markets that never close
     session_day: npt.NDArray[np.int64]
     week: npt.NDArray[np.float64]
@@ -216,6 +223,10 @@ def _build(calendar: Any) -> _Days:
     trading[at] = True
     out.opens_us, out.closes_us = number * _DAY_US, (number + 1) * _DAY_US
     out.opens_us[at], out.closes_us[at] = opens, closes
+    out.breaks_us = np.full((2, count), np.iinfo(np.int64).max)
+    pauses = calendar.breaks(*out.span)
+    noon = pauses["session"].cast(int).to_numpy() - out.first
+    out.breaks_us[:, noon] = [pauses[name].cast(int).to_numpy() for name in ("break_start", "break_end")]
     always = bool(trading.all())
     out.closes, out.session_day = (None, at) if always else (closes, at)
 
