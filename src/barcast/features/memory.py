@@ -175,7 +175,7 @@ class Memory:
 
 
 def microseconds(times: pl.Series) -> npt.NDArray[np.int64]:
-    """Each time in us since 1970; without a Polars query, whose threads would cost a single bar more than its features."""
+    """Each time in us since 1970; without a Polars query, whose threads cost a single bar more than its features."""
     out: npt.NDArray[np.int64] = times.to_numpy().astype("datetime64[us]").astype(np.int64)
     return out
 
