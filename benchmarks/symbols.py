@@ -60,7 +60,7 @@ def five_minutes(frame: pl.DataFrame) -> pl.DataFrame:
 def refresh_ms(symbols: int) -> float:
     """Milliseconds of one refresh of all correlations with a full look-back of 720 hours."""
     from barcast.config.features import FeaturesConfig
-    from barcast.features.cross_kernels import refresh_correlations
+    from barcast.features.correlation_kernels import refresh_correlations
     from barcast.features.cross_symbol import CrossState
 
     state = CrossState("5m", FeaturesConfig(), [f"S{k}" for k in range(symbols)])

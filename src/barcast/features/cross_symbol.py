@@ -16,14 +16,8 @@ import numpy.typing as npt
 
 from barcast import intervals
 from barcast.config.features import FeaturesConfig
-from barcast.features.cross_kernels import (
-    NUM_COLUMNS,
-    PAIRS,
-    SETTLED,
-    close_bucket,
-    cross_event,
-    refresh_correlations,
-)
+from barcast.features.correlation_kernels import close_bucket, refresh_correlations
+from barcast.features.cross_kernels import NUM_COLUMNS, PAIRS, SETTLED, cross_event
 from barcast.features.spec import FeatureSpec
 
 _MARKET, _RELATION, _PEERS, _CORRELATION = (
