@@ -87,6 +87,17 @@ def test_gap_with_calendar_counts_expected_bars_only() -> None:
     assert labels.counts(found)["gap"] == 0
 
 
+def test_gap_with_two_calendars_is_one_only_for_the_symbol_that_traded_through() -> None:
+    minutes = [5 * i for i in range(60)] + [5 * i + 600 for i in range(60, 120)]
+    bars = make_bars(zigzag(120), minutes=minutes)
+    times = bars["event_timestamp"]
+    around = pl.datetime_range(times[0], times[-1], "5m", time_unit="us", eager=True)
+    both = pl.concat([bars, bars.with_columns(symbol=pl.lit("B"))])
+    found = labels.make(both, horizon_bars=3, expected_times={"A": times, "B": around})
+    gap = found.filter(pl.col("reason") == "gap")
+    assert gap["symbol"].to_list() == ["B"] * 4
+
+
 def test_real_gap_of_2021_04_25_is_dropped(shared_data: object) -> None:
     from pathlib import Path
 
