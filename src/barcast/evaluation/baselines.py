@@ -129,6 +129,10 @@ def lightgbm(
     return with_probabilities(rows, np.asarray(model.predict(x)), LIGHTGBM)
 
 
+# Fewer training rows than this are quicker on one thread.
+_ONE_THREAD_ROWS = 20_000
+
+
 def fit_lightgbm(
     train: pl.DataFrame,
     feature_names: Sequence[str],
@@ -168,7 +172,8 @@ def fit_lightgbm(
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 0,  # what OpenMP is allowed: fixed numbers crawl where cores are shared
+        # Threads that wait for one another crawl where cores are shared: only much work is worth them.
+        "num_threads": 1 if train.height < _ONE_THREAD_ROWS else 0,
         "verbosity": -1,
     }
     return lgb.train(settings, data, num_boost_round=num_rounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -99,13 +100,20 @@ def gate(
     Returns:
         `promote` when a winner was approved by the configuration, `wait` when a person must approve, else `keep`.
     """
+    from barcast import datasets, splits
+    from barcast.evaluation import report as page
     from barcast.evaluation.gate import Scored, decide, incomparable
     from barcast.registry import Registry
+    from barcast.steps import measuring
 
     registry = Registry(run.workspace, run.config)
     measured = summary.read(predictions)
     seen = datetime.fromisoformat(measured["seen_until"])
-    checks = _infrastructure(run, registry, versions)
+    dataset = datasets.load(Path(dataset_path))
+    fold = splits.holdout(dataset.rows, run.config.splits)
+    with ThreadPoolExecutor(1) as beside:  # while the model server starts and loads the candidates
+        figures = beside.submit(measuring.measure, run, bars, dataset, fold, Path(predictions))
+        checks = _infrastructure(run, registry, versions)
     sliced = slices.read(blessing)
     words = [item["word"] for item in json.loads(versions)]
     winners: dict[str, Scored] = _standing(registry, predictions, words, seen)
@@ -150,8 +158,13 @@ def gate(
         )
         run.note(f"{word}: {verdict.outcome}")
     (run.folder / "verdicts.json").write_text(json.dumps(verdicts, indent=2))
-    context = {"verdicts": judged, **slices.shown(sliced)}
-    _report(run, bars, dataset_path, predictions, report, context)
+    context = measuring.context(
+        run, dataset, fold, Path(predictions), verdicts=judged, **slices.shown(sliced)
+    )
+    html = page.render(figures.result(), context)
+    Path(report).write_text(html)
+    (run.folder / "report.html").write_text(html)
+    (run.folder / "report.md").write_text(page.markdown(figures.result(), context))
     counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
     run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
     if any(v["live"] for v in verdicts):
@@ -174,23 +187,6 @@ def baseline_floor(verdict: Verdict) -> Verdict:
         *(f"It is weak: {c.name}: {c.detail}" for c in failed),
     )
     return replace(verdict, outcome="promote", reasons=reasons)
-
-
-def _report(
-    run: Run, bars: str, dataset_path: str, predictions: str, report: str, more: dict[str, Any]
-) -> None:
-    from barcast import datasets, splits
-    from barcast.evaluation import report as page
-    from barcast.steps import measuring
-
-    dataset = datasets.load(Path(dataset_path))
-    fold = splits.holdout(dataset.rows, run.config.splits)
-    evaluation = measuring.measure(run, bars, dataset, fold, Path(predictions))
-    context = measuring.context(run, dataset, fold, Path(predictions), **more)
-    html = page.render(evaluation, context)
-    Path(report).write_text(html)
-    (run.folder / "report.html").write_text(html)
-    (run.folder / "report.md").write_text(page.markdown(evaluation, context))
 
 
 def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, Any], seen: datetime) -> Any:

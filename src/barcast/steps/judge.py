@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,40 +52,42 @@ def evaluate(
     registry = Registry(run.workspace, config)
     found = candidates.found(linear, universal, symbols, only_own)
     operational = {}
-    for candidate in found:
-        run.note(f"scoring {candidate.word}")
-        rows = fold.test
-        if candidate.symbol is not None:
-            rows = rows[(dataset.rows["symbol"][rows] == candidate.symbol).to_numpy()]
-        model = ExportedModel.load(candidate.folder)
-        frame = model.predictions(dataset, rows, name=candidate.word, thresholds=thresholds)
-        frame.write_parquet(candidates.results_file(folder, candidate.word))
-        operational[candidate.word] = summary.operational(model, candidate.folder, dataset, rows)
-        if candidate.word == names.UNIVERSAL:
-            explaining.explain(model, dataset, fold, thresholds, folder)
-        if candidate.word == names.ENSEMBLE:
-            member_scores(model, dataset, spread(rows, _MEMBER_ROWS)).write_csv(run.folder / "members.csv")
-        if candidate.word == names.LINEAR:
-            measuring.lightgbm(dataset, fold, frame, config).write_parquet(
-                folder / "baseline-lightgbm.parquet"
-            )
-        candidates.recorded_file(folder, candidate.word).write_text(
-            fingerprint.record(candidate.folder).to_json()
-        )
-        if not candidate.new:  # it is what answers now
-            frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
-            continue
-        live = candidates.champion_folder(run, registry, candidate.word)
-        if live is not None:
-            try:
-                frame = ExportedModel.load(live[1]).predictions(
-                    dataset, rows, name=f"champion {candidate.word}", thresholds=thresholds
+    with ThreadPoolExecutor(1) as beside:  # trees grow on a core of their own while networks are asked
+        for candidate in found:
+            run.note(f"scoring {candidate.word}")
+            rows = fold.test
+            if candidate.symbol is not None:
+                rows = rows[(dataset.rows["symbol"][rows] == candidate.symbol).to_numpy()]
+            model = ExportedModel.load(candidate.folder)
+            frame = model.predictions(dataset, rows, name=candidate.word, thresholds=thresholds)
+            frame.write_parquet(candidates.results_file(folder, candidate.word))
+            operational[candidate.word] = summary.operational(model, candidate.folder, dataset, rows)
+            if candidate.word == names.UNIVERSAL:
+                explaining.explain(model, dataset, fold, thresholds, folder)
+            if candidate.word == names.ENSEMBLE:
+                member_scores(model, dataset, spread(rows, _MEMBER_ROWS)).write_csv(
+                    run.folder / "members.csv"
                 )
-            except ModelError as error:  # another feature generation: it cannot be compared on these rows
-                run.note(f"champion of {candidate.word} cannot be scored: {error}")
-                incumbents.cannot_score(folder, candidate.word, live[0], error.message)
+            if candidate.word == names.LINEAR:
+                trees = beside.submit(measuring.lightgbm, dataset, fold, frame, config)
+            candidates.recorded_file(folder, candidate.word).write_text(
+                fingerprint.record(candidate.folder).to_json()
+            )
+            if not candidate.new:  # it is what answers now
+                frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
                 continue
-            frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
+            live = candidates.champion_folder(run, registry, candidate.word)
+            if live is not None:
+                try:
+                    frame = ExportedModel.load(live[1]).predictions(
+                        dataset, rows, name=f"champion {candidate.word}", thresholds=thresholds
+                    )
+                except ModelError as error:  # another feature generation: it cannot be compared on these rows
+                    run.note(f"champion of {candidate.word} cannot be scored: {error}")
+                    incumbents.cannot_score(folder, candidate.word, live[0], error.message)
+                    continue
+                frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
+        trees.result().write_parquet(folder / "baseline-lightgbm.parquet")
     rungs = measuring.ladder(folder)
     rungs.write_csv(run.folder / "ladder.csv")
     run.note(measuring.ladder_words(rungs))
