@@ -51,12 +51,12 @@ class _Code(IndexDataCacheFile):  # type: ignore[misc]
     """
 
     def __init__(self, brought: Path, *args: Any) -> None:
-        super().__init__(*args)
+        super().__init__(*args)  # type: ignore[no-untyped-call]
         self._brought = IndexDataCacheFile(str(brought), *args[1:])  # type: ignore[no-untyped-call]
 
     def load(self, key: Any) -> Any:
         found = self._brought.load(key)  # type: ignore[no-untyped-call]
-        return super().load(key) if found is None else found
+        return super().load(key) if found is None else found  # type: ignore[no-untyped-call]
 
 
 def njit(*args: Any, **options: Any) -> Any:

@@ -199,7 +199,7 @@ class StreamEngine:
         m["newest"][slots] = now
         if len(p.clock_columns):
             for clock in buckets:
-                mine = [k for k, other in enumerate(clocks) if other is clock]
+                mine = np.array([k for k, other in enumerate(clocks) if other is clock])
                 values[np.ix_(p.clock_columns, mine)] = clock.columns(times[:1])
         created = microseconds(bars["created_timestamp"])
         moment = self._cross(now, created, slots, values) if len(p.cross_columns) else created
