@@ -81,7 +81,7 @@ def test_blessing_judges_each_model_by_its_own_rows_in_one_analysis():
     def only(frame, symbol):
         return frame.filter(pl.col("symbol") == symbol)
 
-    config = EvaluationConfig(tfma_max_rows=1000)
+    config = EvaluationConfig(tfma_max_rows=3000)  # shared by two whole models and those of one symbol
     pairs = {
         "universal": (good, rival),
         "harmed": (harmed, rival),

@@ -95,7 +95,9 @@ class EvaluationConfig(Section):
         default=True, description="Run TFX's sliced model analysis (tens of seconds, once per run)."
     )
     tfma_max_rows: int = Field(
-        default=20_000, ge=100, description="Newest rows that the sliced model analysis sees."
+        default=20_000,
+        ge=100,
+        description="Rows that the sliced model analysis sees, shared by all models: the newest of each.",
     )
     tfma_min_slice_rows: int = Field(
         default=100, ge=1, description="Slices with fewer rows are shown, not judged."

@@ -59,8 +59,8 @@ def bless(
 
     Args:
         pairs: model -> (candidate, incumbent) predictions frames of the same rows; without an incumbent only values
-            are judged. Models of several symbols are judged on their newest `tfma_max_rows` rows; models of one
-            symbol share as many, so that five hundred of them cost what one costs.
+            are judged. All models share `tfma_max_rows` rows, the newest of each: those of one symbol together as
+            many as each of the others, so that five hundred of them cost what one costs.
         output: folder for TFMA's files, for its own viewers; a temporary one otherwise.
     """
     config = config or EvaluationConfig()
@@ -71,8 +71,12 @@ def bless(
         )
         for name, (candidate, incumbent) in pairs.items()
     }
-    single = sum(rows["symbol"].n_unique() == 1 for rows, _ in checked.values())
-    data = pl.concat([_examples(name, *pair, config, single) for name, pair in checked.items()])
+    single = [name for name, (rows, _) in checked.items() if rows["symbol"].n_unique() == 1]
+    share = config.tfma_max_rows // max(1, len(checked) - len(single) + bool(single))
+    most = dict.fromkeys(checked, share) | dict.fromkeys(
+        single, max(config.tfma_min_slice_rows, share // max(1, len(single)))
+    )
+    data = pl.concat([_examples(name, *pair, most[name]) for name, pair in checked.items()])
     compared = {name: rival is not None for name, (_, rival) in checked.items()}
     if output is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -81,12 +85,7 @@ def bless(
     return _analyse(data, compared, config, output)
 
 
-def _examples(
-    name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, config: EvaluationConfig, single: int
-) -> pl.DataFrame:
-    most = config.tfma_max_rows
-    if rows["symbol"].n_unique() == 1:
-        most = max(config.tfma_min_slice_rows, most // single)
+def _examples(name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, most: int) -> pl.DataFrame:
     newest = rows["event_timestamp"].rank("ordinal", descending=True) <= most
     rows = rows.filter(newest)
     # one table holds all models: without an incumbent the column repeats the candidate and is not read
