@@ -260,7 +260,9 @@ def through_the_gateway(seconds: float, probe: float) -> list[dict[str, Any]]:
         market._features.apply()
         market._bars.append(bars.filter(pl.col("event_timestamp") < cut))
         market.close_bar(bars.filter(pl.col("event_timestamp") == cut))
-        flags = config.model_server.flags(workspace.models / "models.config", root / "xla")
+        flags = config.model_server.flags(
+            workspace.models / "models.config", config.serving.batch_sizes, root / "xla"
+        )
         with start(**{**flags, "port": 0}) as server, gateway(root, written, server.endpoint) as door:
             process, port, key = door
 

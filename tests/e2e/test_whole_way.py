@@ -120,7 +120,7 @@ def endpoint(ran: Ran) -> Iterator[str]:
     from barcast.serving.model_server import start
 
     workspace = ran.config.open_workspace()
-    flags = ran.config.model_server.flags(workspace.models / "models.config")
+    flags = ran.config.model_server.flags(workspace.models / "models.config", ran.config.serving.batch_sizes)
     with start(**{**flags, "port": 0, "rest_api_port": 0}) as server:
         yield server.endpoint
 

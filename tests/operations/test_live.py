@@ -16,13 +16,16 @@ import polars as pl
 import pytest
 from model_double import ModelDouble, outputs
 
+from barcast import clock
 from barcast.bars.feed import Batch
 from barcast.bars.ingest import open_store
 from barcast.bars.live import open_log
+from barcast.bars.schema import TIME
 from barcast.bars.sources.simulator import simulate
 from barcast.config import Config
 from barcast.operations.live import Live
 from barcast.operations.monitoring import Monitor
+from barcast.serving.predictor import open_predictor
 
 NUM_BARS = 420
 MODEL = "lively.universal"
@@ -94,6 +97,47 @@ def test_each_close_is_answered_from_its_own_window_and_a_correction_begins_agai
     assert "FeaturesStale" in stale(config)
 
 
+def test_another_process_answers_from_the_bar_that_has_just_closed(
+    tmp_path: Path, server: ModelDouble
+) -> None:
+    """A gateway beside the feed: neither the flush to the table nor any cache keeps a bar or a correction from it."""
+    config, coming = made(tmp_path, server.endpoint)
+    config = config.model_copy(
+        update={"serving": config.serving.model_copy(update={"features_wait_seconds": 30.0})}
+    )
+    workspace = config.open_workspace()
+    table, log = open_store(config, workspace), open_log(config, workspace)
+    with Live(config) as live, open_predictor(config, workspace) as gateway:
+        before = gateway.predict()
+        stored = table.version
+        for number, batch in enumerate(batches(coming)):
+            bars = batch.bars.with_columns(created_timestamp=pl.lit(clock.now(), dtype=TIME))
+            closed = Batch(batch.event_timestamp, bars, "live")
+            log.append(bars)  # known from here on; its features follow
+            late = threading.Timer(0.3 if number else 0.0, live, [closed])
+            late.start()
+            answers = gateway.predict()
+            late.join()
+            assert [a.feature_timestamp for a in answers] == [closed.event_timestamp] * 2
+            assert [a.price for a in answers] == bars["close"].to_list()
+            assert all(a.fallback is None for a in answers)
+            assert {a.input_hash for a in answers}.isdisjoint({a.input_hash for a in before})
+            before = answers
+        assert table.version == stored  # all this before any flush
+        changed = bars.with_columns(
+            pl.col("close") * 0.999, created_timestamp=pl.lit(clock.now(), dtype=TIME)
+        )
+        log.append(changed)
+        live(Batch(closed.event_timestamp, changed, "correction"))
+        corrected = gateway.predict()
+        assert [a.price for a in corrected] == changed["close"].to_list()
+        assert {a.input_hash for a in corrected}.isdisjoint({a.input_hash for a in before})
+        revision = gateway.book.revision
+        log.flush(table)  # the same bars from the table are nothing new
+        assert [a.price for a in gateway.predict()] == changed["close"].to_list()
+        assert gateway.book.revision == revision
+
+
 def stale(config: Config) -> set[str]:
     return {alert.name for alert in Monitor(config).look(act=False).alerts}
 
@@ -105,6 +149,7 @@ from barcast import logs, tracing
 from barcast.config import Config
 from barcast.operations.live import Live
 from barcast.operations.monitoring import Monitor
+from barcast import clock
 from barcast.bars.feed import Batch
 import polars as pl
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_predict_with_all_symbols_asks_the_universal_model_once(world: World) ->
     with world.predictor() as predictor:
         answers = predictor.predict()
     assert [a.symbol for a in answers] == ["AAA", "BBB", "CCC"]
-    assert world.server.calls == [("w.universal", 1, 8)]  # three symbols, padded to a compiled size
+    assert world.server.calls == [("w.universal", 1, 3)]
     assert all(a.model_kind == "universal" and a.fallback is None for a in answers)
 
 
@@ -54,7 +54,7 @@ def test_predict_with_symbol_ids_sends_them_and_zero_for_unknown(world: World) -
     world.server.models[("w.universal", 1)] = model
     with world.predictor() as predictor:
         predictor.predict(["BBB", "CCC"])
-    assert seen == [[2, 0, 0, 0, 0, 0, 0, 0]]
+    assert seen == [[2, 0]]
 
 
 def test_predict_with_more_symbols_than_a_batch_asks_equal_parts_at_the_same_time(world: World) -> None:
@@ -71,7 +71,7 @@ def test_predict_with_more_symbols_than_a_batch_asks_equal_parts_at_the_same_tim
     world.server.models[("w.universal", 1)] = model
     with world.predictor() as predictor:
         answers = predictor.predict(many)
-    assert world.server.calls == [("w.universal", 1, 32)] * 2
+    assert world.server.calls == [("w.universal", 1, 25)] * 2
     assert [a.expected_return for a in answers] == pytest.approx([i / 100 for i in range(50)])
 
 

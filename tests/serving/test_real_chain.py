@@ -157,7 +157,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
     )
     write_config(workspace, models)
     flags = {
-        **config.model_server.flags(workspace.models / "models.config"),
+        **config.model_server.flags(workspace.models / "models.config", config.serving.batch_sizes),
         "port": 0,
         "model_config_file_poll_wait_seconds": 0.1,
         "file_system_poll_wait_seconds": 0.1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,15 @@ class Followed:
     health: Health
 
 
+def log_path(workspace: Workspace) -> Path:
+    """The file of the workspace's log of live bars."""
+    return workspace.logs / "bars.sqlite"
+
+
 def open_log(config: Config, workspace: Workspace) -> BarLog:
     """The workspace's log of live bars."""
     feed = config.source.feed
-    return BarLog(
-        workspace.logs / "bars.sqlite", flush_bars=feed.flush_bars, flush_seconds=feed.flush_seconds
-    )
+    return BarLog(log_path(workspace), flush_bars=feed.flush_bars, flush_seconds=feed.flush_seconds)
 
 
 def replay_feed(config: Config, workspace: Workspace, *, speed: float, start: datetime | None = None) -> Feed:
@@ -62,6 +66,7 @@ def follow(
     workspace: Workspace,
     *,
     on_batch: Callable[[Batch], None] | None = None,
+    on_moved: Callable[[], None] | None = None,
     stop: Event | None = None,
     replay: Replay | None = None,
     max_batches: int | None = None,
@@ -69,7 +74,8 @@ def follow(
     """Follow the configured source from the table's last bars until `stop` is set (or a replay ends).
 
     A batch is durable in the local log before `on_batch` sees it. The log is moved to the table when it is due (at
-    every close of bars at least `flush_seconds` long), at the start (what a crash left) and at the end.
+    every close of bars at least `flush_seconds` long), at the start (what a crash left) and at the end; `on_moved` is
+    called when it was due, between two closes.
 
     Raises:
         DataError: the source failed more often than `source.feed.max_failures`, or a bar broke a row rule.
@@ -105,6 +111,8 @@ def follow(
             # Bars that come seldom are moved at each close, so that readers of the table are never a bar behind.
             if kept.due() or intervals.seconds(config.interval) >= config.source.feed.flush_seconds:
                 kept.flush(store)
+                if on_moved is not None:
+                    on_moved()
             if max_batches is not None and batches >= max_batches:
                 break
     finally:

@@ -65,9 +65,20 @@ class BarLog:
         with self._open() as db:
             return int(db.execute("SELECT count(*) FROM bars").fetchone()[0])
 
-    def pending(self) -> pl.DataFrame:
-        """Bars (`BARS`) not yet in the table, oldest first; a bar may occur in several revisions."""
-        return self._rows()[1]
+    @property
+    def position(self) -> int:
+        """Number of the bar logged last, moved or not: grows with every bar."""
+        with self._open() as db:
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bars'").fetchone()
+        return int(found[0]) if found else 0
+
+    def pending(self, after: int = 0) -> pl.DataFrame:
+        """Bars (`BARS`) not yet in the table, oldest first; a bar may occur in several revisions.
+
+        Args:
+            after: only those logged after this position.
+        """
+        return self._rows(after)[1]
 
     def due(self) -> bool:
         """Whether so many bars wait, or one so long, that they should be moved."""
@@ -102,9 +113,10 @@ class BarLog:
             gaps=reports[-1].gaps,
         )
 
-    def _rows(self) -> tuple[int | None, pl.DataFrame]:
+    def _rows(self, after: int = 0) -> tuple[int | None, pl.DataFrame]:
+        query = f"SELECT id, {', '.join(_COLUMNS)} FROM bars WHERE id > ? ORDER BY id"
         with self._open() as db:
-            found = db.execute(f"SELECT id, {', '.join(_COLUMNS)} FROM bars ORDER BY id").fetchall()
+            found = db.execute(query, (after,)).fetchall()
         if not found:
             return None, empty()
         plain = pl.Schema({n: pl.Int64() if t == TIME else t for n, t in BARS.items()})

@@ -159,17 +159,20 @@ def feed(
         else:
             tracing.configure(settings, "feed")
             with ExitStack() as stack:
-                on_batch = show
+                on_batch, on_moved = show, None
                 if predict:
                     from barcast.operations.live import Live
 
                     live = stack.enter_context(Live(settings))
+                    on_moved = live.moved
 
                     def on_batch(batch: Any) -> None:
                         show(batch)
                         _advise(live(batch), json)
 
-                done = follow(settings, place, on_batch=on_batch, max_batches=max_batches or None)
+                done = follow(
+                    settings, place, on_batch=on_batch, on_moved=on_moved, max_batches=max_batches or None
+                )
             counts, health = {"batches": done.batches, "bars": done.bars}, done.health
     except KeyboardInterrupt:
         typer.echo("stopped; all bars are in the table")

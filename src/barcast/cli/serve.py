@@ -29,7 +29,9 @@ def serve(
             hint="Run `barcast run` (and `barcast models approve`, if approval is manual) first.",
         )
     chosen = port if port is not None else int(settings.serving.endpoint.rpartition(":")[2])
-    flags = settings.model_server.flags(models_config, workspace.root / "xla-cache")
+    flags = settings.model_server.flags(
+        models_config, settings.serving.batch_sizes, workspace.root / "xla-cache"
+    )
     from barcast.serving.model_server.process import command_line
 
     code = model_server.main(command_line({**flags, "port": chosen, "rest_api_port": rest_port}))

@@ -25,18 +25,16 @@ class ModelServer(Section):
     load_retry_seconds: float = Field(5.0, ge=0, description="Wait between the repeats.")
     batching: bool = Field(False, description="Join concurrent requests into one run.")
     xla: bool = Field(True, description="Compile each model with XLA when it is loaded.")
-    xla_batch_sizes: tuple[int, ...] = Field(
-        (1, 8, 32),
-        min_length=1,
-        description="Batch sizes compiled at load; requests are padded to the next one.",
-    )
     intra_op_threads: int = Field(0, ge=0, description="Threads inside one operation; 0 is all cores.")
 
-    def flags(self, model_config_file: Path, cache_directory: Path | None = None) -> dict[str, object]:
+    def flags(
+        self, model_config_file: Path, batch_sizes: tuple[int, ...], cache_directory: Path | None = None
+    ) -> dict[str, object]:
         """The flags of `barcast-model-server` for this configuration.
 
         Args:
             model_config_file: the workspace's models.config.
+            batch_sizes: sizes to compile for, as the clients ask (`serving.batch_sizes`).
             cache_directory: where compiled code is kept between starts.
         """
         return {
@@ -52,7 +50,7 @@ class ModelServer(Section):
             "allow_partial_start": True,
             "enable_batching": self.batching,
             "xla_cpu_compilation_enabled": self.xla,
-            "xla_batch_sizes": self.xla_batch_sizes,
+            "xla_batch_sizes": batch_sizes,
             "xla_cache_directory": cache_directory,
             "tensorflow_intra_op_parallelism": self.intra_op_threads,
         }

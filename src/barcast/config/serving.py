@@ -60,10 +60,6 @@ class ServingConfig(Section):
     breaker_open_seconds: float = Field(
         default=5.0, gt=0, description="How long it is left alone before one trial call."
     )
-    batch_sizes: tuple[int, ...] = Field(
-        default=(1, 8, 32),
-        description="Batches are padded up to one of these sizes; those of model_server.xla_batch_sizes.",
-    )
     max_stale_bars: float = Field(
         default=0.0,
         ge=0,
@@ -73,6 +69,18 @@ class ServingConfig(Section):
         default=0.0,
         ge=0,
         description="Features may be this many intervals older than the newest stored bar of their symbol.",
+    )
+    batch_sizes: tuple[int, ...] = Field(
+        default=(1, 8, 32),
+        min_length=1,
+        description="Batch sizes the embedded server compiles at load, and pads to; more symbols than the largest go "
+        "out as several requests at the same time.",
+    )
+    features_wait_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=30,
+        description="How long after a bar has come an answer waits for its features, which follow a moment later.",
     )
     cache_predictions: int = Field(
         default=4096, ge=0, description="Answers kept, keyed by model version and feature timestamp."

@@ -42,7 +42,7 @@ class Live:
         self.predictor = predictor or open_predictor(config, self.workspace, endpoint)
         self.stream = LiveStream(config, self.workspace)
         self._push(self.stream.begin())
-        self.predictor.book.refresh()  # now, not between a close and its answer
+        self.moved()
 
     def __enter__(self) -> Live:
         return self
@@ -69,6 +69,10 @@ class Live:
             except BarcastError as error:
                 _log.error("no answer to this close", error=str(error))
                 return []
+
+    def moved(self) -> None:
+        """Bars went from the log to the table: read it now, not between a close and its answer."""
+        self.predictor.book.refresh()
 
     def _step(self, batch: Batch) -> list[Prediction]:
         with tracing.span("features"):

@@ -93,10 +93,13 @@ class WindowCache:
     def __init__(self) -> None:
         self._items: dict[str, tuple[int, Window]] = {}
         self._lock = threading.Lock()
+        self.used = False
+        """Whether a stream of this process hands windows over: there is then no other to wait for."""
 
     def put(self, windows: list[Window], revision: int) -> None:
         """Take over; windows of earlier revisions are dropped."""
         with self._lock:
+            self.used = True
             self._items = {s: item for s, item in self._items.items() if item[0] == revision}
             self._items.update({w.symbol: (revision, w) for w in windows})
 

@@ -240,8 +240,7 @@ class Chain:
         return found
 
     def ask(self, link: Link, windows: Mapping[str, Window]) -> dict[str, Outputs | ModelCallError | str]:
-        """Ask one served version for the windows, in padded batches; answers already known are not asked
-        again."""
+        """Ask one served version for the windows, in batches; answers already known are not asked again."""
         assert link.model is not None
         assert link.version is not None
         files = self.live.files(link.model, link.version)
@@ -270,16 +269,15 @@ class Chain:
     def _batch(
         self, link: Link, items: list[tuple[str, int, Window]]
     ) -> dict[str, Outputs | ModelCallError | str]:
-        size = next(b for b in sorted(self.config.batch_sizes) if b >= len(items))
-        window = np.stack([w.values for _, _, w in items] + [items[-1][2].values] * (size - len(items)))
-        ids = np.array([n for _, n, _ in items] + [items[-1][1]] * (size - len(items)), dtype=np.int32)
+        window = np.stack([w.values for _, _, w in items])  # the server pads to a size it has compiled
+        ids = np.array([n for _, n, _ in items], dtype=np.int32)
         answer = self.client.predict(
             str(link.model),
             {"window": window, "symbol_id": ids},
             version=link.version,
             deadline_seconds=self.config.deadline_seconds,
         )
-        arrays = {name: array for name, array in answer.outputs.items() if array.shape[:1] == (size,)}
+        arrays = {name: array for name, array in answer.outputs.items() if array.shape[:1] == (len(items),)}
         votes: dict[str, NDArray[Any]] | None = {}
         if self.live.files(str(link.model), int(link.version or 0)).members:
             votes = self._votes(link, window, ids)

@@ -279,6 +279,8 @@ class Predictor:
     def _situations(self, wanted: list[str]) -> tuple[dict[str, Situation], dict[str, str]]:
         with tracing.span("windows"):
             windows = self.windows.read(wanted)
+        if any(self._ahead(w) for w in windows.values() if not isinstance(w, str)):
+            self.book.refresh()  # a bar came while windows were read: its price belongs to them
         # What is wrong with the input itself is refused; what is only missing or late may still be answered
         # by a rule.
         refusals = {s: w for s, w in windows.items() if isinstance(w, str) and not rules_may_answer(w)}
@@ -291,6 +293,10 @@ class Predictor:
             window = windows[symbol]
             situations[symbol] = self._situation(symbol, raw, None if isinstance(window, str) else window)
         return situations, refusals
+
+    def _ahead(self, window: Window) -> bool:
+        history = self.book.get(window.symbol)
+        return history is None or window.event_timestamp > history.event_timestamp
 
     def _situation(self, symbol: str, raw: RawAnswer, window: Window | None) -> Situation:
         link = raw.link

@@ -38,7 +38,10 @@ class FeastWindows:
 
 
 def open_book(workspace: Workspace, config: Config) -> MarketBook:
-    """The newest bars, filled from the workspace's bars store."""
+    """The newest bars, filled from the workspace's table and log of bars."""
     from barcast.bars.ingest import open_store
+    from barcast.bars.live import log_path
+    from barcast.bars.newest import NewestBars
 
-    return MarketBook(config.interval, open_store(config, workspace))
+    reader = NewestBars(open_store(config, workspace), log_path(workspace))
+    return MarketBook(config.interval, reader)

@@ -2,11 +2,13 @@
 right shape.
 
 A window that is older than the newest bar of its symbol is refused here, whatever store it came from (Feast
-does not apply a TTL to online reads).
+does not apply a TTL to online reads). A bar is known a moment before its features are, so one that has just come is
+waited for.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -17,8 +19,9 @@ from barcast import clock, logs
 from barcast.config.serving import ServingConfig
 from barcast.errors import BarcastError
 from barcast.serving.caches import Window, WindowCache
-from barcast.serving.market import MarketBook
+from barcast.serving.market import MarketBook, moment
 
+_LOOK_AGAIN_SECONDS = 0.02
 _log = logs.get("serving.windows")
 
 
@@ -68,9 +71,21 @@ class WindowReader:
             if kept is not None:
                 found[symbol] = kept
         missing = [s for s in symbols if s not in found]
-        if missing:
+        while missing:
             found.update(self._stored(missing))
+            missing = [s for s in missing if self._coming(s, found[s])]
+            if missing:
+                time.sleep(_LOOK_AGAIN_SECONDS)
         return {s: self._checked(s, found[s]) for s in symbols}
+
+    def _coming(self, symbol: str, found: Window | str) -> bool:
+        """Whether features of a newer bar than the window's are on their way from another process."""
+        history = self._book.get(symbol)
+        if isinstance(found, str) or history is None or self.cache.used:
+            return False
+        known = moment(history.known_at)
+        newer = history.event_timestamp > found.event_timestamp
+        return newer and clock.now() - known < timedelta(seconds=self._config.features_wait_seconds)
 
     def _stored(self, symbols: list[str]) -> dict[str, Window | str]:
         try:

@@ -39,7 +39,9 @@ def live_server(config: Config) -> Iterator[str]:
     if listens(config.serving.endpoint):
         yield config.serving.endpoint
         return
-    flags = config.model_server.flags(config.open_workspace().models / "models.config")
+    flags = config.model_server.flags(
+        config.open_workspace().models / "models.config", config.serving.batch_sizes
+    )
     with start(**{**flags, **_FOR_A_MOMENT}) as server:
         yield server.endpoint
 
