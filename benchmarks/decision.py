@@ -74,7 +74,6 @@ def measure(
     }
     predictor.book = predictor.chain.book = predictor.windows._book = MarketBook(config.interval)
     predictor.book.update(history)
-    predictor.chain.answers.clear()  # the other way must not answer from what this one asked
     live = bars.filter(pl.col("event_timestamp") > times[WARM - 1]).sort("event_timestamp", "symbol")
     gc.collect()
     gc.freeze()
@@ -105,38 +104,42 @@ def measure(
     return np.array(taken[5:])
 
 
+def one_way(count: int, num_bars: int, *, push_first: bool) -> Any:
+    """As `measure`, with stores and server of its own: a store that has met later rows would answer with them."""
+    from barcast.adapters.feast import FeatureStore
+    from barcast.features import feature_names
+    from barcast.serving.model_server import start
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(workspace="bench", interval="5m")
+        workspace = Workspace("bench", Path(folder))
+        names = tuple(feature_names(config.interval, config.features))
+        export(workspace, names, config)
+        store = FeatureStore(workspace, config)
+        store.apply()
+        bars = simulate(count, WARM + num_bars + 5, config.interval, 7)
+        flags = config.model_server.flags(workspace.models / "models.config", config.serving.batch_sizes)
+        with start(**{**flags, "port": 0, "timeout_seconds": 600}) as server:
+            book = MarketBook(config.interval)
+            with Predictor(workspace, config, server.endpoint, book=book) as predictor:
+                return measure(predictor, store, bars, names, push_first=push_first)
+
+
 def main() -> None:
     """Run both ways for each number of symbols."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bars", type=int, default=200)
     parser.add_argument("--symbols", type=int, nargs="+", default=[1, 50])
     options = parser.parse_args()
-    from barcast.adapters.feast import FeatureStore
-    from barcast.features import feature_names
-    from barcast.serving.model_server import start
-
     results = []
     for count in options.symbols:
-        with tempfile.TemporaryDirectory() as folder:
-            config = Config(workspace="bench", interval="5m")
-            workspace = Workspace("bench", Path(folder))
-            names = tuple(feature_names(config.interval, config.features))
-            export(workspace, names, config)
-            store = FeatureStore(workspace, config)
-            store.apply()
-            bars = simulate(count, WARM + options.bars + 5, config.interval, 7)
-            settings = {"model_config_file": workspace.models / "models.config", "port": 0}
-            with start(**settings, allow_version_labels_for_unavailable_models=True) as server:
-                book = MarketBook(config.interval)
-                with Predictor(workspace, config, server.endpoint, book=book) as predictor:
-                    ours = measure(predictor, store, bars, names, push_first=False)
-                    peer = measure(predictor, store, bars, names, push_first=True)
-            for quantile in (50, 99):
-                a, b = (float(np.percentile(x[:, 2], quantile)) for x in (ours, peer))
-                name = f"closed bar to decision, {count} symbol(s), p{quantile}"
-                results.append(row(name, a, b, "ms", higher_is_better=False))
-            name = f"of which features, {count} symbol(s), p50"
-            results.append(row(name, float(np.median(ours[:, 0])), None, "ms"))
+        ours, peer = (one_way(count, options.bars, push_first=way) for way in (False, True))
+        for quantile in (50, 99):
+            a, b = (float(np.percentile(x[:, 2], quantile)) for x in (ours, peer))
+            name = f"closed bar to decision, {count} symbol(s), p{quantile}"
+            results.append(row(name, a, b, "ms", higher_is_better=False))
+        name = f"of which features, {count} symbol(s), p50"
+        results.append(row(name, float(np.median(ours[:, 0])), None, "ms"))
     report("decision", results)
 
 

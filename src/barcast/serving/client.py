@@ -77,7 +77,7 @@ def _request(
     elif label is not None:
         request.model_spec.version_label = label
     for name, array in inputs.items():
-        request.inputs[name].CopyFrom(pack(np.asarray(array)))
+        pack(np.asarray(array), request.inputs[name])
     request.output_filter.extend(outputs)
     return request
 

@@ -29,8 +29,11 @@ _CODES = {np.dtype(kind): code for code, (kind, _) in _TYPES.items()}
 MAX_BYTES = 512 * 2**20
 
 
-def pack(array: NDArray[Any]) -> Any:
+def pack(array: NDArray[Any], into: Any = None) -> Any:
     """`array` as a TensorProto, its bytes in `tensor_content`.
+
+    Args:
+        into: an empty TensorProto to fill, instead of a new one that must be copied to its place.
 
     Raises:
         ServingError: the array's type has no counterpart here.
@@ -41,7 +44,8 @@ def pack(array: NDArray[Any]) -> Any:
             f"An array of {array.dtype} cannot be sent to a model.",
             hint="Send float32 windows and int32 ids.",
         )
-    proto = tensor_pb2.TensorProto(dtype=code)
+    proto = tensor_pb2.TensorProto() if into is None else into
+    proto.dtype = code
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     proto.tensor_content = np.ascontiguousarray(array, dtype=_TYPES[code][0]).tobytes()

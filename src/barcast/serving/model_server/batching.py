@@ -2,13 +2,14 @@
 
 Data passes: `run` puts a request into the queue of its version, signature, outputs and inner shapes → when a thread
 is free and the batch is full or old enough, the rows are joined, padded to an allowed size, run once, split again.
-All bookkeeping happens on the event loop; only the runs leave it.
+A thread that has finished takes its next batch itself: waiting for the event loop, which is busy with the answers to
+the last one, would leave the model idle for milliseconds between two batches.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ class _Queue:
         return max(0.0, self.tasks[0].arrived + self.params.batch_timeout_micros / 1e6 - now)
 
     def take(self, now: float) -> list[Task]:
-        """The next batch; tasks that nobody waits for any more are dropped."""
+        """The next batch; tasks that nobody waits for any more, or that are too late, are dropped."""
         taken: list[Task] = []
         rows = 0
         while self.tasks and rows + self.tasks[0].rows <= self.params.largest_run:
@@ -85,11 +86,10 @@ class _Queue:
             if task.future.done():
                 continue
             if task.limit is not None and task.limit <= now:
-                task.future.set_exception(
-                    StatusError(
-                        Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
-                    )
+                error = StatusError(
+                    Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
                 )
+                task.future.get_loop().call_soon_threadsafe(_answer, task, error)
                 continue
             taken.append(task)
             rows += task.rows
@@ -119,9 +119,10 @@ class BatchScheduler:
 
     def __init__(self, num_threads: int, metrics: Metrics) -> None:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="batch")
+        self._lock = threading.Lock()  # guards the queues' contents and the two below
         self._free = num_threads
-        self._metrics = metrics
         self._waiting: set[_Queue] = set()  # idle queues belong to their version and go with it
+        self._metrics = metrics
 
     async def run(
         self, servable: Servable, signature: str, inputs: Arrays, outputs: Sequence[str], limit: float | None
@@ -170,48 +171,65 @@ class BatchScheduler:
                 servable.queues = {k: q for k, q in servable.queues.items() if q.tasks}
             queue = servable.queues[key] = _Queue(servable, signature, tuple(outputs), params)
         future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-        queue.add(Task(inputs, rows, limit, future))
+        with self._lock:
+            queue.add(Task(inputs, rows, limit, future))
+            self._waiting.add(queue)
         self._dispatch(queue)
         return future
 
     def _dispatch(self, queue: _Queue) -> None:
-        self._waiting.add(queue)
-        while self._free and queue.tasks:
-            wait = queue.wait_seconds(time.monotonic())
-            if wait > 0:
+        """On the event loop: give batches of this queue to free threads, or look again when one is old enough."""
+        while True:
+            with self._lock:
+                if not self._free or not queue.tasks:
+                    return
+                wait = queue.wait_seconds(time.monotonic())
+                batch = self._take(queue) if wait == 0 else []
+                self._free -= bool(batch)
+            if batch:
+                self._pool.submit(self._work, queue, batch)
+            elif wait > 0:
                 if queue.timer is None:
                     queue.timer = asyncio.get_running_loop().call_later(wait, self._ripen, queue)
                 return
-            if queue.timer is not None:
-                queue.timer.cancel()
-                queue.timer = None
-            batch = queue.take(time.monotonic())
-            if batch:
-                self._free -= 1
-                task = asyncio.get_running_loop().run_in_executor(self._pool, self._execute, queue, batch)
-                task.add_done_callback(functools.partial(self._finished, batch))
-        if not queue.tasks:
-            self._waiting.discard(queue)
 
     def _ripen(self, queue: _Queue) -> None:
         queue.timer = None
         self._dispatch(queue)
 
-    def _finished(self, batch: list[Task], done: asyncio.Future[list[Arrays]]) -> None:
-        self._free += 1
-        error = None if done.cancelled() else done.exception()
-        for position, task in enumerate(batch):
-            if task.future.done():
-                continue
-            if done.cancelled():
-                task.future.cancel()
-            elif error is not None:
-                task.future.set_exception(error)
-            else:
-                task.future.set_result(done.result()[position])
-        # The oldest waiting queue first, so that no version starves another.
+    def _take(self, queue: _Queue) -> list[Task]:
+        batch = queue.take(time.monotonic())
+        if not queue.tasks:
+            self._waiting.discard(queue)
+        return batch
+
+    def _next(self) -> tuple[_Queue, list[Task]] | None:
+        """A batch that may run now, of the queue that waits longest, so that no version starves another."""
         for queue in sorted(self._waiting, key=lambda q: q.tasks[0].arrived):
-            self._dispatch(queue)
+            if queue.wait_seconds(time.monotonic()) == 0 and (batch := self._take(queue)):
+                return queue, batch
+        return None
+
+    def _work(self, queue: _Queue, batch: list[Task]) -> None:
+        """On a thread of the pool: run batches as long as there are any."""
+        while True:
+            found: list[Arrays] | BaseException
+            try:
+                found = self._execute(queue, batch)
+            except BaseException as error:  # belongs to those who asked
+                found = error
+            loop = batch[0].future.get_loop()
+            loop.call_soon_threadsafe(_answer_all, batch, found)
+            with self._lock:
+                following = self._next()
+                if following is None:
+                    self._free += 1
+                    unripe = list(self._waiting)
+            if following is None:
+                for waiting in unripe:
+                    loop.call_soon_threadsafe(self._dispatch, waiting)
+                return
+            queue, batch = following
 
     def _execute(self, queue: _Queue, batch: list[Task]) -> list[Arrays]:
         now = time.monotonic()
@@ -231,6 +249,20 @@ class BatchScheduler:
     def stop(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _answer(task: Task, found: Arrays | BaseException) -> None:
+    if task.future.done():  # nobody waits any more
+        return
+    if isinstance(found, BaseException):
+        task.future.set_exception(found)
+    else:
+        task.future.set_result(found)
+
+
+def _answer_all(batch: list[Task], found: list[Arrays] | BaseException) -> None:
+    for position, task in enumerate(batch):
+        _answer(task, found if isinstance(found, BaseException) else found[position])
 
 
 def _join(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
