@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from _common import report, row
 
 from barcast.config.decisions import LearningConfig
@@ -97,7 +98,8 @@ def run(
         frozen.append(shadow.probabilities(part, of_champion=True))
         guarded.append(shadow.probabilities(part))
         seen.append(part)
-        shadow.learn(joined(seen), train)
+        so_far = joined(seen)
+        shadow.learn(so_far, pl.Series("key", [str(i) for i in range(len(so_far))]), train)
     return np.concatenate(frozen), np.concatenate(guarded)
 
 

@@ -75,10 +75,9 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     )
     rows = _answers(log, model, version, config.decisions)
     table = _table(bars, config, shadow)
-    outcomes, replay, keys = _samples(table, rows, shadow)
-    first = shadow.state.trades_seen
-    update = shadow.learn(outcomes, replay)
-    _keep_judged(shadow, update, keys[first:], outcomes.labels[first:])
+    outcomes, replay, facts = _samples(table, rows, shadow)
+    update = shadow.learn(outcomes, _keys(facts), replay)
+    _keep_judged(shadow, update, facts[update.fresh], outcomes.labels[update.fresh])
     if update.done == "updated":
         log.mark_learned(rows["trade_id"].drop_nulls().to_list())
     verdict = retrain(_acted(rows), clock.now(), shadow.state, learning)
@@ -115,7 +114,13 @@ def folder_of(workspace: Workspace) -> Path:
     return workspace.state / "shadow"
 
 
-def _keep_judged(shadow: Shadow, update: Update, keys: pl.DataFrame, labels: np.ndarray) -> None:
+def _keys(facts: pl.DataFrame) -> pl.Series:
+    """A name for each outcome: its symbol and bar."""
+    stamp = pl.col("event_timestamp").dt.epoch("us").cast(pl.Utf8)
+    return facts.select(key=pl.concat_str("symbol", stamp, separator=" "))["key"]
+
+
+def _keep_judged(shadow: Shadow, update: Update, facts: pl.DataFrame, labels: np.ndarray) -> None:
     """Two predictions frames, shadow's and champion's, over all outcomes that the shadow answered unseen.
 
     They begin anew with a shadow that begins anew: a first update, or a return to the champion.
@@ -128,7 +133,7 @@ def _keep_judged(shadow: Shadow, update: Update, keys: pl.DataFrame, labels: np.
         return
     for file, p in zip(files, update.judged, strict=True):
         said = pl.DataFrame(p, schema=["p_sell", "p_hold", "p_buy"], orient="row")
-        frame = keys.with_columns(pl.Series("label", labels, dtype=pl.Int8)).hstack(said)
+        frame = facts.with_columns(pl.Series("label", labels, dtype=pl.Int8)).hstack(said)
         kept = [pl.read_parquet(file)] if file.exists() else []
         temporary = file.with_name(f".{file.name}")
         pl.concat([*kept, frame]).write_parquet(temporary)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from barcast.config.decisions import LearningConfig
@@ -21,7 +22,7 @@ from barcast.decisions.learning import LearningState, bounded, learning_rate, re
 from barcast.errors import ServingError
 from barcast.serving.state import write_text
 
-_STATE, _MODEL = "learning.json", "model"
+_STATE, _MODEL, _SEEN = "learning.json", "model", "seen.parquet"
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ class Update:
 
     Attributes:
         done: updated, reverted, or waiting.
+        fresh: positions of the n outcomes that no update had seen.
         distance: the shadow's relative distance from its champion before the bound was applied.
-        judged: (n, 3) probabilities of the shadow and of its champion for the n newest outcomes, given before either
-            had learnt from them; None while the shadow is still the champion's copy.
+        judged: (n, 3) probabilities of the shadow and of its champion for the fresh outcomes, given before either had
+            learnt from them; None while the shadow is still the champion's copy.
     """
 
     done: str
     reason: str
+    fresh: NDArray[np.int64]
     distance: float = 0.0
     judged: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
@@ -89,7 +92,6 @@ class Shadow:
         self.state = self._read(parent)
         self.champion = load()
         self.model = self._kept() if self.state.updates else load()
-        self._answers: dict[int, Any] = {}
 
     def probabilities(self, samples: Samples, *, of_champion: bool = False) -> NDArray[np.float64]:
         """(N, 3) calibrated probabilities of the shadow, or of its champion."""
@@ -99,29 +101,35 @@ class Shadow:
         found = network.answer(tf.constant(samples.windows), tf.constant(samples.symbol_ids))
         return np.asarray(found["probabilities"], dtype=np.float64)
 
-    def learn(self, outcomes: Samples, replay: Samples) -> Update:
-        """Look at all outcomes so far, oldest first; update, go back, or wait.
+    def learn(self, outcomes: Samples, keys: pl.Series, replay: Samples) -> Update:
+        """Look at all outcomes so far; update, go back, or wait.
 
         Outcomes that no update has seen judge the shadow first and teach it afterwards.
 
         Args:
             outcomes: every outcome of this parent, oldest first.
+            keys: (N,) text that tells each outcome from all others: one that becomes known late takes nobody's place.
             replay: rows of the training set, so that the new does not wash out the old.
         """
-        fresh = outcomes.take(np.arange(self.state.trades_seen, len(outcomes)))
-        if not update_due(self.state, len(outcomes), self.config):
-            return Update("waiting", f"{len(fresh)} new outcomes, {len(outcomes)} in all")
+        new = ~keys.is_in(self._seen().implode())
+        rows = np.flatnonzero(new.to_numpy())
+        fresh, known = outcomes.take(rows), self.state.trades_seen + len(rows)
+        if not update_due(self.state, known, self.config):
+            return Update("waiting", f"{len(fresh)} new outcomes, {len(outcomes)} in all", rows)
         judged = None
         if self.state.updates:
             champion, shadow = self.probabilities(fresh, of_champion=True), self.probabilities(fresh)
             judged = (shadow, champion)
             if revert_due(champion, shadow, fresh.labels, self.config):
                 self.model = self._load()
-                self._write(updates=0, trades_seen=len(outcomes), reverts=self.state.reverts + 1)
-                return Update("reverted", "worse than its champion on outcomes it had not seen")
+                self._remember_seen(keys.filter(new))
+                self._write(updates=0, trades_seen=known, reverts=self.state.reverts + 1)
+                return Update("reverted", "worse than its champion on outcomes it had not seen", rows)
         distance = self._step(fresh, replay)
-        self._write(updates=self.state.updates + 1, trades_seen=len(outcomes))
-        return Update("updated", f"{len(fresh)} outcomes, update {self.state.updates}", distance, judged)
+        self._remember_seen(keys.filter(new))
+        self._write(updates=self.state.updates + 1, trades_seen=known)
+        reason = f"{len(fresh)} outcomes, update {self.state.updates}"
+        return Update("updated", reason, rows, distance, judged)
 
     def export(self, path: Path) -> Path:
         """The shadow as a SavedModel, ready to be registered and judged by the gate."""
@@ -185,6 +193,20 @@ class Shadow:
         except ModelError:
             self.state = LearningState(parent=self.state.parent, trades_seen=self.state.trades_seen)
             return self._load()
+
+    def _seen(self) -> pl.Series:
+        """Keys of the outcomes that were part of an update or led back to the champion."""
+        path = self.folder / _SEEN
+        if not self.state.trades_seen or not path.exists():  # what lies there belongs to another parent
+            return pl.Series("key", [], dtype=pl.Utf8)
+        return pl.read_parquet(path)["key"]
+
+    def _remember_seen(self, keys: pl.Series) -> None:
+        """Written before the state: a crash between the two costs these outcomes, and teaches none of them twice."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{_SEEN}"
+        pl.concat([self._seen(), keys.alias("key")]).to_frame().write_parquet(temporary)
+        temporary.replace(self.folder / _SEEN)
 
     def _read(self, parent: str) -> LearningState:
         path = self.folder / _STATE
