@@ -67,7 +67,7 @@ def test_chain_with_first_links_broken_answers_by_the_next(full: World, broken: 
     if broken == 5:  # the parameters' softmax by hand: exp(0), exp(0.5), exp(1)
         assert answer.probabilities is not None
         assert pytest.approx(np.e / (1 + np.exp(0.5) + np.e), abs=1e-6) == answer.probabilities.BUY
-        assert answer.expected_return == pytest.approx(0.004)
+        assert answer.expected_return == pytest.approx(np.tanh(0.004))
         assert answer.model is None
 
 

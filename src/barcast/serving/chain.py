@@ -343,7 +343,9 @@ class Chain:
                 if around is None:
                     return "no bars to take a volatility from"
                 volatility = around.bar_volatility * float(np.sqrt(self.horizon_bars))
-                outputs = local_models.linear(window.values[None], reference, volatility)
+                outputs = local_models.linear(
+                    window.values[None], reference, volatility, files.baseline_calibration
+                )
                 one = {name: array[0] for name, array in outputs.items()}
                 return _fault(one) or one
         return "no live version carries linear parameters"

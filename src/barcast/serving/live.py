@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from barcast import names
 from barcast.errors import ServingError
+from barcast.models.calibration import Calibration
 from barcast.serving.protos import model_server_config_pb2
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
@@ -66,6 +67,23 @@ class VersionFiles:
             raise ServingError(
                 f"{path} cannot be read ({error}).", hint="Promote the version again."
             ) from error
+
+    @cached_property
+    def baseline_calibration(self) -> Calibration:
+        """The linear baseline's calibration, from `model.json`; the neutral one for other models and where none
+        was fitted."""
+        path = self.extra / "model.json"
+        if not path.exists():
+            return Calibration()
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))["info"]
+            fitted = info["facts"].get("calibration", {}) if info.get("kind") == "linear" else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ServingError(
+                f"{path} cannot be read ({error}).", hint="Promote the version again."
+            ) from error
+        known = {f.name: float(fitted[f.name]) for f in fields(Calibration) if f.name in fitted}
+        return Calibration(**known)
 
     def symbol_id(self, symbol: str) -> int:
         """The symbol's number in this model; 0 when it was not trained on it."""

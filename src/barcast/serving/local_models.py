@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from barcast.models.calibration import Calibration
 from barcast.serving.market import Context, History
 
 _CLIP = 5.0
@@ -28,25 +29,28 @@ def linear(
     windows: NDArray[np.float32],
     reference: Mapping[str, NDArray[np.float64]],
     expected_volatility: float,
+    calibration: Calibration,
 ) -> dict[str, NDArray[np.float64]]:
-    """Softmax regression on the newest row of each window (B, T, F).
+    """Softmax regression on the newest row of each window (B, T, F), calibrated as the served baseline is.
 
     Args:
-        reference: arrays `mean, scale, linear_coef (3, F), linear_intercept (3,)`, and optionally
-        `return_coef (F,)`,
+        reference: arrays `mean, scale, linear_coef (3, F), linear_intercept (3,)`, and optionally `return_coef (F,)`,
             `return_intercept`.
         expected_volatility: taken over into the answer (the parameters hold no forecast of it).
+        calibration: of the baseline's probabilities and confidence.
     """
     scale = np.where(reference["scale"] > 0, reference["scale"], 1.0)
     z = np.clip((windows[:, -1].astype(np.float64) - reference["mean"]) / scale, -_CLIP, _CLIP)
-    logits = z @ reference["linear_coef"].T + reference["linear_intercept"]
+    logits = (z @ reference["linear_coef"].T + reference["linear_intercept"]) / calibration.temperature
     logits -= logits.max(axis=1, keepdims=True)
     p = np.exp(logits)
     p /= p.sum(axis=1, keepdims=True)
     expected = np.zeros(len(z))
     if "return_coef" in reference:
-        expected = z @ reference["return_coef"] + float(reference.get("return_intercept", np.zeros(())))
-    return _outputs(p, expected, expected_volatility)
+        expected = np.tanh(z @ reference["return_coef"] + reference.get("return_intercept", 0.0))
+    top = np.clip(p.max(axis=1), 1e-6, 1 - 1e-6)
+    curve = calibration.confidence_slope * np.log(top / (1 - top)) + calibration.confidence_bias
+    return {**_outputs(p, expected, expected_volatility), "confidence": 1 / (1 + np.exp(-curve))}
 
 
 def rules(
