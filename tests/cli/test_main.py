@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from barcast.cli import COMMANDS
+from barcast.cli._options import current, remember
+from barcast.config import load
 
 
 def barcast(*arguments: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -75,3 +78,18 @@ def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:
     done = barcast("run", "--bars", str(tmp_path), root=tmp_path / "state")
     assert done.returncode == 2
     assert "--interval" in done.stderr
+
+
+def test_remembered_configuration_holds_only_what_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path / "state"))
+    monkeypatch.delenv("BARCAST_CONFIG", raising=False)
+    (tmp_path / "c.yaml").write_text("workspace: mine\nhorizon_bars: 5\ncosts: {fee_bps: 3}\n")
+    config = load(tmp_path / "c.yaml", root=tmp_path / "state")
+    remember(config)
+    kept = yaml.safe_load((tmp_path / "state" / "current.yaml").read_text())
+    assert kept == {"workspace": "mine", "horizon_bars": 5, "costs": {"fee_bps": 3.0}}
+    assert current(None) == config
+    remember(load(None, root=tmp_path / "state"))  # the sample's: nothing set at all
+    assert current(None).workspace == "daily"

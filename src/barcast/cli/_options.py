@@ -24,6 +24,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the pipeline, NAME=VALUE; may be given several times."),
 ]
+# Kubeflow Pipelines
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API; without it: this machine."),
+]
+NamespaceOption = Annotated[str, typer.Option("--namespace", help="Kubernetes namespace of the runs.")]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if one is asked for.")
+]
 
 
 def base_folder() -> Path:
@@ -44,13 +53,14 @@ def current(path: Path | None) -> Config:
 
 
 def remember(config: Config) -> None:
-    """Make `config` the one that later commands use by default."""
+    """Make `config` the one that later commands use by default; what was not set in it is left to the defaults."""
     import yaml
 
     folder = base_folder()
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".current.yaml"
-    temporary.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude={"storage"}), sort_keys=False))
+    chosen = config.model_dump(mode="json", exclude={"storage"}, exclude_unset=True)
+    temporary.write_text(yaml.safe_dump(chosen, sort_keys=False))
     temporary.replace(folder / "current.yaml")
 
 

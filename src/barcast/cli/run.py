@@ -46,7 +46,7 @@ def run(
     if pipeline != "training" and path is None and bars is None:
         given = {"interval": interval, "workspace": workspace}
         changed = {name: value for name, value in given.items() if value}
-        config = Config.model_validate({**current(None).model_dump(), **changed})
+        config = Config.model_validate({**current(None).model_dump(exclude_unset=True), **changed})
     else:
         config = _configuration(path, bars, interval, workspace)
     remember(config)
