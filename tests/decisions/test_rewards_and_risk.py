@@ -23,7 +23,7 @@ from barcast.decisions.learning import (
     update_due,
 )
 from barcast.decisions.portfolio import allocate
-from barcast.decisions.ranking import opportunity, ranked, resource_shares
+from barcast.decisions.ranking import opportunity, ranked
 from barcast.decisions.rewards import TradeOutcome, missed, reward
 from barcast.errors import DataError, RefusedError
 
@@ -179,12 +179,6 @@ def test_ranked_with_known_signals_orders_by_opportunity() -> None:
     assert opportunity(signals[1], CONFIG) == pytest.approx(0.95 * (16 / 9 - 1))
     assert opportunity(signals[2], CONFIG) == 0.0
     assert [s.symbol for s, _ in ranked(signals, CONFIG)] == ["B", "A", "C"]
-
-
-def test_resource_shares_with_scores_sum_to_one_and_starve_nobody() -> None:
-    shares = resource_shares({"A": 3.0, "B": 1.0, "C": 0.0})
-    assert shares == pytest.approx({"A": 1 / 6 + 0.375, "B": 1 / 6 + 0.125, "C": 1 / 6})
-    assert resource_shares({"A": 0.0, "B": 0.0}) == {"A": 0.5, "B": 0.5}
 
 
 def test_emergency_stop_with_trigger_is_lifted_by_a_person_only() -> None:

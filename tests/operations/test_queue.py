@@ -208,6 +208,14 @@ def test_a_symbol_over_its_share_waits_behind_the_others(make: Make) -> None:
     assert alone.claim() is not None
 
 
+def test_a_job_gets_its_symbols_share_of_the_cores(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    queue = make(Time(), shares={"A": 0.3, "B": 0.01})
+    queue.request_batch(["A", "B", "C"])
+    leases = [queue.claim() for _ in range(3)]
+    assert {lease.symbol: lease.cores for lease in leases if lease is not None} == {"A": 2, "B": 1, "C": 8}
+
+
 def test_a_batch_takes_each_symbols_priority_from_its_facts(make: Make) -> None:
     queue = make(Time())
     facts = {"old": Facts(model_age_days=300), "new": Facts(model_age_days=1), "unknown": Facts()}

@@ -1,8 +1,8 @@
-"""Which symbols deserve attention first, and what share of the machine each gets."""
+"""Which symbols deserve attention first. (Their shares of the workers' time: `operations.queue.shares`.)"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from barcast.config.decisions import DecisionsConfig
 from barcast.decisions.confidence import side_confidence, side_of
@@ -27,19 +27,3 @@ def ranked(signals: Sequence[Signal], config: DecisionsConfig) -> list[tuple[Sig
     """Signals with their opportunity, largest first; ties by name."""
     scored = [(s, opportunity(s, config)) for s in signals]
     return sorted(scored, key=lambda item: (-item[1], item[0].symbol))
-
-
-def resource_shares(scores: Mapping[str, float], *, floor: float = 0.5) -> dict[str, float]:
-    """Share of computing time per symbol; they sum to 1.
-
-    Args:
-        scores: 0 or more, e.g. opportunity or traded value.
-        floor: part of everything that is shared equally, so that no symbol starves; the rest follows the
-        scores.
-    """
-    if not scores:
-        return {}
-    equal, total = 1.0 / len(scores), sum(max(0.0, v) for v in scores.values())
-    if total <= 0:
-        return dict.fromkeys(scores, equal)
-    return {s: floor * equal + (1 - floor) * max(0.0, v) / total for s, v in scores.items()}
