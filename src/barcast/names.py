@@ -55,6 +55,12 @@ def ensemble_name(workspace: str) -> str:
     return f"{workspace}.{ENSEMBLE}"
 
 
+def word_of(name: str) -> str:
+    """How a person names a registered model: the symbol, or one of `SHARED`."""
+    tail = name.rpartition(".")[2]
+    return tail if tail in SHARED else unslug(tail)
+
+
 def symbol_of(name: str) -> str | None:
     """The symbol that a model name belongs to; None for a model of all symbols."""
     tail = name.rpartition(".")[2]

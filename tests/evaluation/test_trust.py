@@ -103,6 +103,10 @@ def test_model_card_shows_what_is_known_and_what_is_not(evaluation):
     assert "A universe chosen in hindsight." in card
     assert "| data quality | not known |" in card
     assert card.index("## Limits") < card.index("## Data") < card.index("## Features")
+    some = model_card.render({"features": ["rsi_14", "atr_14"], "selected_features": ["atr_14"]})
+    assert "It reads 1 of them:\n\n`atr_14`\n\nIt is given 2 features, in this order:" in some
+    every = model_card.render({"features": ["rsi_14"], "selected_features": ["rsi_14"]})
+    assert "It reads" not in every
     empty = model_card.render({"name": "x"})
     assert "It has not been evaluated." in empty
     assert empty.count("Not recorded.") == 6

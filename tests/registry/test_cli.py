@@ -121,3 +121,20 @@ def test_approve_with_a_cluster_submits_the_promotion_and_promotes_nothing_here(
     (row,) = registry.list()
     assert row["champion"] is None
     assert (row["challenger"], row["challenger_status"]) == (1, "approved")
+
+
+def test_rollback_with_a_cluster_submits_the_promotion_and_moves_nothing_here(
+    run: Run, registry: Registry, promoted: Callable[..., int]
+) -> None:
+    import kfp_double
+
+    promoted("AAPL")
+    promoted("AAPL")
+    with kfp_double.serve() as server:
+        said = run("rollback", "AAPL", "--by", "bo", "--reason", "losing", "--host", server.url)
+        (submitted,) = server.runs.values()
+    asked = submitted.runtime_config["parameters"]
+    assert (asked["rollback"], asked["to"], asked["by"], asked["reason"]) == ("AAPL", 0, "bo", "losing")
+    assert submitted.run_id in said
+    assert submitted.service_account == "promotion"
+    assert registry.list()[0]["champion"] == 2

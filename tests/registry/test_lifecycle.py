@@ -55,6 +55,31 @@ def test_card_longer_than_mlflow_takes_is_kept_whole(registry: Registry, registe
     assert card.index("## Limits") < card.index("## Features")  # what is cut in MLflow is the list of names
 
 
+def test_report_with_the_verdicts_stands_beside_that_of_the_registration(
+    registry: Registry, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = kit.model_folder(tmp_path / "export", 1)
+    version = registry.register(folder, "AAPL", kit.metadata(), {"report.html": "measured"}, kit.recorded())
+    assert registry.report("AAPL", version, tmp_path / "first").read_text() == "measured"
+    (tmp_path / "artifact").write_text("measured, and judged")  # an artifact's file has no ending
+    registry.judge("AAPL", version, kit.PROMOTE)
+    registry.keep_report("AAPL", version, tmp_path / "artifact")
+    assert registry.report("AAPL", version, tmp_path / "second").read_text() == "measured, and judged"
+    evidence = registry.evidence("AAPL", version, tmp_path / "evidence")
+    assert (evidence / "report.html").read_text() == "measured"
+    assert registry.verify() == []
+    stored = next(registry.workspace.mlflow_artifacts.rglob("judged/report.html"))
+    stored.write_text("much better")
+    with pytest.raises(RegistryError, match="not the one that was kept"):
+        registry.report("AAPL", version, tmp_path / "third")
+
+
+def test_version_without_a_report_says_so(registry: Registry, register: Make, tmp_path: Path) -> None:
+    version = register("AAPL")
+    with pytest.raises(RegistryError, match="carries no report"):
+        registry.report("AAPL", version, tmp_path / "evidence")
+
+
 def test_promote_after_approval_serves_exactly_what_was_registered(
     registry: Registry, register: Make, kit: SimpleNamespace
 ) -> None:
@@ -247,3 +272,27 @@ def test_evidence_name_that_leaves_its_folder_is_refused(
     folder = kit.model_folder(tmp_path / "export", 1)
     with pytest.raises(RegistryError, match="leaves its folder"):
         registry.register(folder, "AAPL", kit.metadata(), {"../x": "y"}, kit.recorded())
+
+
+def test_a_rollback_by_the_promotion_step_is_done_once_however_often_it_is_tried(
+    registry: Registry, promoted: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from barcast import steps
+    from barcast.config import Config
+
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    for _ in range(3):
+        promoted("AAPL")
+    base = registry.workspace.base
+    config = Config(storage={"root": str(base)}, serving={"endpoint": "127.0.0.1:1"}).model_dump_json()
+    asked = (config, "promotion-1", "AAPL", 0, "bo", "losing")
+    for _ in range(2):  # Kubernetes starts a lost pod again
+        assert json.loads(steps.promote(*asked)) == [{"word": "AAPL", "version": 2}]
+    assert registry.live.read()["daily.AAPL"]["stable"] == 2
+    last = registry.history("AAPL")[-1]
+    assert (last["action"], last["by"], last["reason"]) == ("rolled_back", "bo", "losing (run promotion-1)")
+    assert json.loads(steps.promote(config, "promotion-2", "AAPL", 3, "bo", "it was the data")) == [
+        {"word": "AAPL", "version": 3}
+    ]
+    with pytest.raises(RegistryError, match="who made it and why"):
+        steps.promote(config, "promotion-3", "AAPL", 0, "bo", " ")

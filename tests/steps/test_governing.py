@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from barcast import names
+from barcast import names, steps
 from barcast.config import Config
-from barcast.steps import candidates, incumbents, slices, summary
+from barcast.errors import RefusedError
+from barcast.registry import Registry, manifest
+from barcast.steps import candidates, govern, incumbents, slices, summary
+from barcast.workspace import Workspace
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -42,6 +45,24 @@ def test_each_symbol_is_answered_by_its_own_champion_else_by_the_universal_one(p
     assert found["who"].to_list() == ["universal", "universal", "own", "own"]
     only = incumbents.answering_now(predictions, rows(["BTC/USDT"], "candidate"))
     assert only["who"].unique().to_list() == ["universal"]
+
+
+def test_a_symbols_new_model_is_judged_against_the_live_ensemble(predictions, tmp_path):
+    registry = Registry(Workspace("daily", tmp_path / "state"))
+    for word, version in ((names.UNIVERSAL, 1), (names.ENSEMBLE, 2)):
+        line = {"model": registry.model_name(word), "version": version, "by": "ana"}
+        registry.ledger.append("registered", **line, details={"kind": "network", "trained_until": None})
+        registry.ledger.append("promoted", **line, details={"labels": {"stable": version}})
+    rows(["AAPL", "IBM"], "ensemble").write_parquet(
+        candidates.results_file(predictions, names.ENSEMBLE, champion=True)
+    )
+    standing = govern._standing(registry, predictions, ["IBM"], START)
+    rival = govern._incumbent(registry, predictions, "IBM", standing, START)
+    assert rival.name == "champion v2 of _ensemble"
+    assert rival.rows.select("symbol", "who").unique().rows() == [("IBM", "ensemble")]
+    # a new ensemble of the same run takes the live one's place
+    standing = govern._standing(registry, predictions, [names.ENSEMBLE, "IBM"], START)
+    assert names.ENSEMBLE not in standing
 
 
 def test_bars_that_nobody_answered_give_no_incumbent(predictions, tmp_path):
@@ -108,11 +129,15 @@ def test_exported_model_is_described_in_plain_values(tmp_path):
         "calibration": {"temperature": 1.5}, "seed_noise": {"log_loss": 0.01, "net_return": 1e-5},
         "rows": {"bounds": {"train": ["2000-01-01T00:00:00+00:00", "2007-09-27T20:00:00+00:00"]}},
     }  # fmt: skip
-    info = {"seed": 7, "facts": facts, "thresholds": {"lower": -0.4, "upper": 0.4}}
+    names_of = [f"f{i}" for i in range(7)]
+    info = {
+        "seed": 7, "facts": facts, "thresholds": {"lower": -0.4, "upper": 0.4}, "feature_names": names_of
+    }  # fmt: skip
     architecture = {"lstm_units": [64, 32], "selected": [0, 1, 5], "specialists": [], "int8": False}
     (folder / "model.json").write_text(json.dumps({"info": info, "architecture": architecture}))
     found = summary.described(tmp_path)
     assert found["architecture"] == {"lstm_units": "64, 32", "selected_features": 3, "int8": False}
+    assert found["selected_features"] == ["f0", "f1", "f5"]
     assert found["training"] == {
         "seed": 7, "training_seconds": 17.2, "parameters": 100, "train span": "2000-01-01 to 2007-09-27",
         "threshold lower": -0.4, "threshold upper": 0.4, "calibration temperature": 1.5,
@@ -124,3 +149,28 @@ def test_exported_model_is_described_in_plain_values(tmp_path):
     assert summary.seed_noise(content, names.UNIVERSAL) == noise
     assert summary.seed_noise(content, "AAPL") == noise  # made from the universal network
     assert set(summary.seed_noise(content, names.LINEAR).values()) == {0.0}
+
+
+def test_files_other_than_those_scored_are_not_registered(tmp_path, monkeypatch):
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    config = Config(storage={"root": str(tmp_path / "state")})
+    model = tmp_path / "models" / "AAPL"
+    (model / "assets.extra").mkdir(parents=True)
+    (model / "saved_model.pb").write_bytes(b"as scored")
+    (model / "assets.extra" / "serving.json").write_text('{"feature_names": ["f0"]}')
+    scored = manifest.digest(manifest.hash_files(model))
+    summary.write(tmp_path, {"models": {"AAPL": {"digest": scored}}})
+    (model / "saved_model.pb").write_bytes(b"written to afterwards")
+    with pytest.raises(RefusedError, match="not those that were scored"):
+        steps.register(
+            config.model_dump_json(),
+            "run",
+            {"data_version": 1, "data_hash": "d"},
+            "none",
+            "none",
+            [str(tmp_path / "models")],
+            str(tmp_path),
+            "none",
+            True,
+        )
+    assert not config.open_workspace().ledger.exists()

@@ -135,8 +135,18 @@ def submit(
     return str(run.run_id)
 
 
-def promote(config: Config, *, host: str, namespace: str = "kubeflow", token: str | None = None) -> str:
+def promote(
+    config: Config,
+    *,
+    host: str,
+    namespace: str = "kubeflow",
+    token: str | None = None,
+    **rollback: Any,
+) -> str:
     """Start the promotion pipeline for what was approved, as the account that may write served models.
+
+    Args:
+        rollback: the pipeline's `rollback`, `to`, `by` and `reason`, to serve an earlier version again instead.
 
     Returns:
         The run's id.
@@ -146,7 +156,11 @@ def promote(config: Config, *, host: str, namespace: str = "kubeflow", token: st
     """
     return submit(
         "promotion",
-        {"config": for_cluster(config), "run_id": f"promotion-{clock.now():%Y%m%d-%H%M%S-%f}"},
+        {
+            "config": for_cluster(config),
+            "run_id": f"promotion-{clock.now():%Y%m%d-%H%M%S-%f}",
+            **rollback,
+        },
         host=host,
         namespace=namespace,
         token=token,

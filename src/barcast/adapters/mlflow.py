@@ -22,6 +22,7 @@ from barcast.errors import RegistryError
 T = TypeVar("T")
 MODEL_PATH = "model"
 EVIDENCE_PATH = "evidence"
+JUDGED_PATH = "judged"
 
 # Read by mlflow when it is imported: no usage reports, no progress bars, no git look-ups, and no retries of
 # its own that would hide an outage for minutes.
@@ -317,8 +318,16 @@ class Tracking:
         """Tags of the registered model."""
         return self._call(f"read {model}", lambda client: dict(client.get_registered_model(model).tags))
 
+    def add_file(self, model: str, version: int, file: Path, path: str) -> None:
+        """Put a file beside a version's artifacts, under `path`."""
+
+        def add(client: Any) -> None:
+            client.log_artifact(client.get_model_version(model, str(version)).run_id, str(file), path)
+
+        self._call(f"keep {file.name} with {model} version {version}", add)
+
     def fetch(self, model: str, version: int, path: str, folder: Path) -> Path:
-        """Copy the artifacts under `path` (`model` or `evidence`) of a version into `folder`; returns where
+        """Copy the artifacts under `path` (`model`, `evidence` or `judged`) of a version into `folder`; returns where
         they lie."""
 
         def get(client: Any) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from barcast.cli._options import ConfigOption, current
+from barcast.cli._options import ConfigOption, NamespaceOption, TokenOption, current
 
 
 def console(
@@ -26,15 +26,11 @@ def console(
     pipelines: Annotated[
         str | None,
         typer.Option(
-            "--pipelines", envvar="KFP_HOST", help="Kubeflow Pipelines API: approvals are promoted there."
+            "--pipelines", envvar="KFP_HOST", help="Kubeflow Pipelines API: it promotes and rolls back."
         ),
     ] = None,
-    namespace: Annotated[
-        str, typer.Option("--namespace", help="Kubernetes namespace of those runs.")
-    ] = "kubeflow",
-    token: Annotated[
-        str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token for it.")
-    ] = None,
+    namespace: NamespaceOption = "kubeflow",
+    token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:
     """The web page where challengers are approved, rejected and rolled back."""

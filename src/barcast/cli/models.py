@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._options import (
+    ConfigOption,
+    HostOption,
+    JsonOption,
+    NamespaceOption,
+    TokenOption,
+    current,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from barcast.registry import Ask, Registry
@@ -129,16 +137,9 @@ def approve(
     reason: ReasonOption,
     version: VersionOption = None,
     endpoint: EndpointOption = None,
-    host: Annotated[
-        str | None,
-        typer.Option("--host", envvar="KFP_HOST", help="Promote on this Kubeflow Pipelines instead."),
-    ] = None,
-    namespace: Annotated[
-        str, typer.Option("--namespace", help="Kubernetes namespace of that run.")
-    ] = "kubeflow",
-    token: Annotated[
-        str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token for it.")
-    ] = None,
+    host: HostOption = None,
+    namespace: NamespaceOption = "kubeflow",
+    token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Approve the waiting challenger and serve exactly what was evaluated.
@@ -186,9 +187,21 @@ def rollback(
         int | None, typer.Option("--to", help="Which earlier champion; else the last good one.")
     ] = None,
     endpoint: EndpointOption = None,
+    host: HostOption = None,
+    namespace: NamespaceOption = "kubeflow",
+    token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve an earlier good version again."""
+    """Serve an earlier good version again; with --host by the promotion pipeline of that cluster."""
+    if host:
+        from barcast.adapters import kubeflow_cluster
+
+        run_id = kubeflow_cluster.promote(
+            current(config), host=host, namespace=namespace, token=token,
+            rollback=symbol, to=to or 0, by=by, reason=reason,
+        )  # fmt: skip
+        print(f"{symbol}: the rollback runs as {run_id}.")
+        return
     with _opened(config, endpoint) as (registry, ask, place):
         number = registry.rollback(symbol, to, by=by, reason=reason, ask=ask)
         print(f"{symbol}: version {number} is live again. {_checked(ask, place)}")

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._options import (
+    ConfigOption,
+    HostOption,
+    JsonOption,
+    NamespaceOption,
+    TokenOption,
+    current,
+    print_json,
+)
 from barcast.errors import ConfigError
 
 if TYPE_CHECKING:
     from barcast.config import Config
 
 app = typer.Typer(help="Pipeline runs, here or on a cluster.", no_args_is_help=True)
-Host = Annotated[
-    str | None,
-    typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API; without it: this machine."),
-]
-Token = Annotated[
-    str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if one is asked for.")
-]
-Namespace = Annotated[str, typer.Option("--namespace", help="Kubernetes namespace of the runs.")]
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
 
 
 @app.command("list")
 def list_runs(
-    host: Host = None, namespace: Namespace = "kubeflow", token: Token = None, config: ConfigOption = None,
-    json_output: JsonOption = False,
+    host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
+    config: ConfigOption = None, json_output: JsonOption = False,
 ) -> None:  # fmt: skip
     """All runs, newest first."""
     if host:
@@ -84,7 +84,8 @@ def show(
 @app.command()
 def watch(
     run_id: Annotated[str | None, typer.Argument(help="The run's id; here the newest where not given.")] = None,
-    host: Host = None, namespace: Namespace = "kubeflow", token: Token = None, config: ConfigOption = None,
+    host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
+    config: ConfigOption = None,
     every_seconds: Annotated[float, typer.Option(help="Pause between two looks at a cluster.")] = 5.0,
 ) -> None:  # fmt: skip
     """Follow a run until it ends; leaves with 1 when it did not succeed."""
@@ -127,7 +128,7 @@ def _named(run_id: str | None) -> str:
 
 @app.command()
 def cancel(
-    run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    run_id: RunId, host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:  # fmt: skip
     """End a run."""
@@ -145,7 +146,7 @@ def cancel(
 
 @app.command()
 def rerun(
-    run_id: RunId, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    run_id: RunId, host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:  # fmt: skip
     """Start a run again: on a cluster from the step that failed, here anew with the configuration it had."""

@@ -7,19 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from barcast.cli._options import ConfigOption, JsonOption, SetOption, current, print_json
+from barcast.cli._options import (
+    ConfigOption,
+    HostOption,
+    JsonOption,
+    NamespaceOption,
+    SetOption,
+    TokenOption,
+    current,
+    print_json,
+)
 from barcast.errors import ConfigError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recurring runs, here or on a cluster.")
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
-Host = Annotated[
-    str | None,
-    typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API; without it: this machine."),
-]
-Namespace = Annotated[str, typer.Option("--namespace", help="Kubernetes namespace of the runs.")]
-Token = Annotated[
-    str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if one is asked for.")
-]
 
 
 @app.command()
@@ -39,8 +40,8 @@ def create(
         bool, typer.Option(help="Do late, once, what was missed while nothing ran.")
     ] = True,
     settings_of_run: SetOption = None,
-    host: Host = None, namespace: Namespace = "kubeflow", token: Token = None, config: ConfigOption = None,
-    json: JsonOption = False,
+    host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
+    config: ConfigOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make a schedule."""
     from barcast.adapters import kubeflow, kubeflow_cluster
@@ -86,8 +87,8 @@ def create(
 
 @app.command("list")
 def list_schedules(
-    host: Host = None, namespace: Namespace = "kubeflow", token: Token = None, config: ConfigOption = None,
-    json: JsonOption = False,
+    host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
+    config: ConfigOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """All schedules with their next time and how the last run ended."""
     if host:
@@ -115,7 +116,7 @@ def _change(word: str, name: str, host: str | None, namespace: str, token: str |
 
 @app.command()
 def pause(
-    name: Name, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    name: Name, host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:  # fmt: skip
     """Let a schedule rest."""
@@ -124,7 +125,7 @@ def pause(
 
 @app.command()
 def resume(
-    name: Name, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    name: Name, host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:  # fmt: skip
     """Let a schedule fire again."""
@@ -133,7 +134,7 @@ def resume(
 
 @app.command()
 def delete(
-    name: Name, host: Host = None, namespace: Namespace = "kubeflow", token: Token = None,
+    name: Name, host: HostOption = None, namespace: NamespaceOption = "kubeflow", token: TokenOption = None,
     config: ConfigOption = None,
 ) -> None:  # fmt: skip
     """Remove a schedule."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -163,10 +162,7 @@ def _libraries() -> str:
 
 
 def _disk(config: Config) -> str:
-    folder = config.open_workspace().base
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e9
+    folder, free = config.open_workspace().free_gb()
     if free < _FREE_GB:
         raise BarcastError(f"{free:.1f} GB free at {folder}.", hint=f"Free at least {_FREE_GB:.0f} GB.")
     return f"{free:.0f} GB free"

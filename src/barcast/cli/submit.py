@@ -6,19 +6,23 @@ from typing import Annotated
 
 import typer
 
-from barcast.cli._options import ConfigOption, JsonOption, SetOption, current, print_json
+from barcast.cli._options import (
+    ConfigOption,
+    JsonOption,
+    NamespaceOption,
+    SetOption,
+    TokenOption,
+    current,
+    print_json,
+)
 
-HostOption = Annotated[
+WhereOption = Annotated[
     str, typer.Option("--host", envvar="KFP_HOST", help="Kubeflow Pipelines API, e.g. http://localhost:8080.")
-]
-NamespaceOption = Annotated[str, typer.Option("--namespace", help="Kubernetes namespace of the runs.")]
-TokenOption = Annotated[
-    str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if the API asks for one.")
 ]
 
 
 def submit(
-    host: HostOption,
+    host: WhereOption,
     pipeline: Annotated[
         str,
         typer.Argument(help="training, retraining, tuning, backfill, monitoring or promotion."),

@@ -40,9 +40,10 @@ def render(metadata: Mapping[str, Any]) -> str:
 
     Args:
         metadata: name, kind, symbol, interval, horizon_bars, data (mapping), architecture (mapping), training
-            (mapping), features (list), metrics (flat mapping as `Evaluation.flat_metrics`, and `operational_...`),
-            baselines (model -> flat mapping), reliability (mapping of `Reliability.to_dict`, or the index alone),
-            limits (list of sentences), made (mapping: what identifies configuration, code and files).
+            (mapping), features (list), selected_features (those that the model reads), metrics (flat mapping as
+            `Evaluation.flat_metrics`, and `operational_...`), baselines (model -> flat mapping), reliability (mapping
+            of `Reliability.to_dict`, or the index alone), limits (list of sentences), made (mapping: what identifies
+            configuration, code and files).
             Whatever is missing is said to be missing.
     """
     out = [f"# Model card: {metadata.get('name', 'unnamed model')}", "", _summary(metadata), ""]
@@ -59,7 +60,8 @@ def render(metadata: Mapping[str, Any]) -> str:
     ):
         out += ["", f"## {title}", "", *_pairs(metadata.get(key))]
     # the longest part last: MLflow's pages cut a description
-    out += ["", "## Features", "", *_features(metadata.get("features")), ""]
+    features = _features(metadata.get("features"), metadata.get("selected_features"))
+    out += ["", "## Features", "", *features, ""]
     return "\n".join(out)
 
 
@@ -111,10 +113,14 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _features(names: Sequence[str] | None) -> list[str]:
+def _features(names: Sequence[str] | None, selected: Sequence[str] | None) -> list[str]:
     if not names:
         return ["Not recorded."]
-    return [f"{len(names)} features, in this order:", "", ", ".join(f"`{n}`" for n in names)]
+    given = [f"{len(names)} features, in this order:", "", ", ".join(f"`{n}`" for n in names)]
+    if not selected or len(selected) == len(names):
+        return given
+    reads = [f"It reads {len(selected)} of them:", "", ", ".join(f"`{n}`" for n in selected), ""]
+    return [*reads, f"It is given {given[0]}", *given[1:]]
 
 
 def _metrics(metadata: Mapping[str, Any]) -> list[str]:

@@ -5,15 +5,20 @@ An approval holds for exactly one version, against exactly the champion that its
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from barcast.adapters.mlflow import EVIDENCE_PATH, JUDGED_PATH
 from barcast.errors import RefusedError, RegistryError
 from barcast.registry.changing import Changing
 from barcast.registry.core import CHALLENGER, need_person
 from barcast.registry.state import Model, Version
 
 POLICY = "policy:automatic"
+REPORT = "report.html"
 
 
 def judge(core: Changing, symbol: str | None, version: int, verdict: Any, by: str = "gate") -> None:
@@ -55,6 +60,47 @@ def judge(core: Changing, symbol: str | None, version: int, verdict: Any, by: st
             },
         )
     core.tracking.tag_version(model.name, version, {"barcast.verdict": outcome})
+
+
+def keep_report(core: Changing, symbol: str | None, version: int, report: Path, by: str = "gate") -> None:
+    """Put the run's report, the verdicts in it, beside the version's files; the one of its registration stays.
+
+    Raises:
+        RegistryError: the version is not registered, or MLflow is away.
+    """
+    model = core.model(core.state(), symbol)
+    core.version(model, version)
+    content = report.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="barcast-report-") as folder:
+        named = Path(folder) / REPORT
+        named.write_bytes(content)
+        core.tracking.add_file(model.name, version, named, JUDGED_PATH)
+    details = {"digest": hashlib.sha256(content).hexdigest()}
+    core.ledger.append("reported", model=model.name, version=version, by=by, details=details)
+
+
+def report_of(core: Changing, symbol: str | None, version: int, folder: Path) -> Path:
+    """The newest report of a version, fetched into `folder`: with the gate's verdicts, else that of its registration.
+
+    Raises:
+        RegistryError: there is none, or it is not the one that was kept.
+    """
+    model = core.model(core.state(), symbol)
+    kept = core.version(model, version).reported
+    if kept is None:
+        found = core.tracking.fetch(model.name, version, EVIDENCE_PATH, folder) / REPORT
+        if not found.is_file():
+            raise RegistryError(
+                f"Version {version} of {model.name} carries no report.", hint="Its card says more."
+            )
+        return found
+    found = core.tracking.fetch(model.name, version, JUDGED_PATH, folder) / REPORT
+    if not found.is_file() or hashlib.sha256(found.read_bytes()).hexdigest() != kept.details["digest"]:
+        raise RegistryError(
+            f"The report of version {version} of {model.name} is not the one that was kept.",
+            hint="Somebody changed it in MLflow's files.",
+        )
+    return found
 
 
 def _check(check: Any) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class Changing(Core):
                 raise
             raise RegistryError(
                 f"{self.live.path} could not be written: {error}; the former champion is live.",
-                hint="Check the disk, then ask again.",
+                hint="Check the disk, then ask again. On a cluster only the promotion pipeline may write there: "
+                "`barcast submit promotion`, or `barcast models rollback --host URL`.",
             ) from error
         return self._close(begun, **more)
 

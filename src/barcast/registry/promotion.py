@@ -45,7 +45,7 @@ def place(core: Changing, model: Model, number: int) -> None:
         raise RegistryError(
             f"{core.live.folder} cannot be written: {error.strerror}; what was live is live still.",
             hint="Check the disk. On a cluster only the promotion pipeline may write there; it puts live what was "
-            "approved: `barcast submit promotion --host URL`.",
+            "approved (`barcast submit promotion --host URL`) or back (`barcast models rollback --host URL`).",
         ) from error
     finally:
         shutil.rmtree(download, ignore_errors=True)

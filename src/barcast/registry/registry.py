@@ -1,6 +1,6 @@
 """The registry as other rooms use it: one object, one method for each thing that can be done.
 
-`symbol` is everywhere a symbol with a model of its own, None (or "universal") for the universal model, or
+`symbol` is everywhere a symbol with a model of its own, None (or "universal") for the universal model, "_ensemble", or
 "_linear" for the baseline. Versions are MLflow's numbers and the names of the served directories.
 """
 
@@ -50,6 +50,14 @@ class Registry(Changing):
     def judge(self, symbol: str | None, version: int, verdict: Any) -> None:
         """Record the gate's verdict; see `approvals.judge`."""
         approvals.judge(self, symbol, version, verdict)
+
+    def keep_report(self, symbol: str | None, version: int, report: Path) -> None:
+        """Put the report with the verdicts beside the version; see `approvals.keep_report`."""
+        approvals.keep_report(self, symbol, version, report)
+
+    def report(self, symbol: str | None, version: int, folder: Path) -> Path:
+        """Fetch the newest report of a version into `folder`; see `approvals.report_of`."""
+        return approvals.report_of(self, symbol, version, folder)
 
     def set_challenger(self, symbol: str | None, version: int) -> None:
         """Let a judged version wait for approval; see `approvals.set_challenger`."""
@@ -152,7 +160,7 @@ class Registry(Changing):
         last = model.changes[-1] if model.changes else None
         return {
             "model": model.name,
-            "symbol": self.symbol_word(model.name),
+            "symbol": names.word_of(model.name),
             "champion": model.champion,
             "kind": champion.kind if champion else None,
             "since": audit.effective(last).isoformat() if last else None,
@@ -165,12 +173,6 @@ class Registry(Changing):
             "num_versions": len(model.versions),
             "reliability": champion.registered.details.get("reliability") if champion else None,
         }
-
-    @staticmethod
-    def symbol_word(model: str) -> str:
-        """How a person names a model: the symbol, "universal", "_linear" or "_ensemble"."""
-        tail = model.rpartition(".")[2]
-        return tail if tail in names.SHARED else str(names.symbol_of(model))
 
     def show(self, symbol: str | None, version: int | None = None) -> dict[str, Any]:
         """Everything about one version (the champion, else the challenger, else the newest, where not given):

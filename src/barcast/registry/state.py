@@ -29,6 +29,7 @@ class Version:
     challenger: Entry | None = None
     decided: Entry | None = None
     was_champion: bool = False
+    reported: Entry | None = None
 
     @property
     def digest(self) -> str:
@@ -117,6 +118,8 @@ def _apply(state: State, entry: Entry) -> None:
     version = model.versions.get(entry.version) if entry.version is not None else None
     if entry.action == "judged" and version is not None:
         version.judged = entry
+    elif entry.action == "reported" and version is not None:
+        version.reported = entry
     elif entry.action == "challenger" and version is not None:
         former = model.versions.get(model.challenger) if model.challenger is not None else None
         if former is not None and former is not version and former.status in ("challenger", "approved"):

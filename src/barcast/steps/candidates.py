@@ -82,15 +82,21 @@ def recorded_file(folder: str | Path, word: str) -> Path:
     return Path(folder) / f"recorded-{folder_name(word)}.json"
 
 
+def live_version(registry: Registry, word: str) -> int | None:
+    """The version that is live under `word`'s own name."""
+    model = registry.state().models.get(registry.model_name(word))
+    return None if model is None else model.champion
+
+
 def champion_folder(run: Run, registry: Registry, word: str) -> tuple[int, Path] | None:
     """Version and files of what is live under `word`'s own name; None when nothing is.
 
     The files come from the registry: a pod sees no served models.
     """
-    model = registry.state().models.get(registry.model_name(word))
-    if model is None or model.champion is None:
+    version = live_version(registry, word)
+    if version is None:
         return None
-    return model.champion, fetch(registry, word, model.champion, run.folder / "champions" / folder_name(word))
+    return version, fetch(registry, word, version, run.folder / "champions" / folder_name(word))
 
 
 def fetch(registry: Registry, word: str, version: int, target: Path) -> Path:

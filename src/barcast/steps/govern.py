@@ -73,6 +73,7 @@ def register(
                 "interval": run.config.interval,
                 "horizon_bars": run.config.horizon_bars,
                 "architecture": judged["architecture"],
+                "selected_features": judged["selected_features"],
                 "training": judged["training"],
                 "baselines": judged["baselines"],
                 "reliability": judged["reliability"],
@@ -165,6 +166,7 @@ def gate(
     Path(report).write_text(html)
     (run.folder / "report.html").write_text(html)
     (run.folder / "report.md").write_text(page.markdown(figures.result(), context))
+    _keep(run, registry, versions, Path(report))
     counts = {o: sum(v["outcome"] == o for v in verdicts) for o in ("promote", "hold", "keep")}
     run.note(", ".join(f"{n} {o}" for o, n in counts.items() if n))
     if any(v["live"] for v in verdicts):
@@ -187,6 +189,18 @@ def baseline_floor(verdict: Verdict) -> Verdict:
         *(f"It is weak: {c.name}: {c.detail}" for c in failed),
     )
     return replace(verdict, outcome="promote", reasons=reasons)
+
+
+def _keep(run: Run, registry: Any, versions: str, report: Path) -> None:
+    """The report with the verdicts in it, beside each version. The verdicts stand in the ledger already: a registry
+    that is away for a moment now takes nothing back."""
+    from barcast.errors import RegistryError
+
+    for item in json.loads(versions):
+        try:
+            registry.keep_report(item["word"], int(item["version"]), report)
+        except RegistryError as error:
+            run.note(f"the report with the verdicts is not kept with {item['word']}: {error}")
 
 
 def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, Any], seen: datetime) -> Any:
@@ -221,12 +235,12 @@ def _champion(registry: Any, word: str, results: Path, seen: datetime) -> Any:
 
 
 def _standing(registry: Any, predictions: str, new: Sequence[str], seen: datetime) -> dict[str, Any]:
-    """The live baseline and universal model of which this run made no new version: they answer for the symbols."""
+    """The live baseline, universal model and ensemble of which this run made no new version."""
     standing = {}
-    for word in (names.LINEAR, names.UNIVERSAL):
-        model = registry.state().models.get(registry.model_name(word))
-        if word not in new and model is not None and model.champion is not None:
-            standing[word] = _champion(registry, word, candidates.results_file(predictions, word), seen)
+    for word in (names.LINEAR, names.UNIVERSAL, names.ENSEMBLE):
+        results = candidates.results_file(predictions, word, champion=True)
+        if word not in new and results.exists():
+            standing[word] = _champion(registry, word, results, seen)
     if names.UNIVERSAL not in (*new, *standing) and names.LINEAR in standing:
         standing[names.UNIVERSAL] = standing[names.LINEAR]
     return standing
@@ -253,8 +267,13 @@ def _infrastructure(run: Run, registry: Any, versions: str) -> dict[str, Any]:
 
 
 @step
-def promote(run: Run) -> str:
-    """Each approved challenger goes live: folder, hashes, models.config, alias, ledger.
+def promote(run: Run, rollback: str = "", to: int = 0, by: str = "", reason: str = "") -> str:
+    """Each approved challenger goes live: folder, hashes, models.config, alias, ledger. Or one rollback.
+
+    Args:
+        rollback: the symbol (or "universal", "_linear", "_ensemble") whose earlier version serves again; empty: none.
+        to: the version that a rollback goes to; 0: the last good one.
+        by, reason: who rolls back, and why.
 
     Returns:
         JSON list of {word, version} that went live, for the canary.
@@ -263,14 +282,27 @@ def promote(run: Run) -> str:
     from barcast.registry.asking import server
 
     registry = Registry(run.workspace, run.config)
-    plan = [
-        {"word": row["symbol"], "version": row["challenger"]}
-        for row in registry.list()
-        if row["challenger_status"] == "approved"
-    ]
+    plan: list[dict[str, Any]]
     with server(run.config.serving.endpoint) as ask:  # a running server must answer before it takes over
-        for item in plan:
-            registry.promote(item["word"], int(item["version"]), ask=ask)
-            run.note(f"{item['word']} v{item['version']}")
+        if rollback:
+            plan = [{"word": rollback, "version": _roll_back(run, registry, rollback, to, by, reason, ask)}]
+        else:
+            plan = [
+                {"word": row["symbol"], "version": row["challenger"]}
+                for row in registry.list()
+                if row["challenger_status"] == "approved"
+            ]
+            for item in plan:
+                registry.promote(item["word"], int(item["version"]), ask=ask)
+                run.note(f"{item['word']} v{item['version']}")
     run.note(", ".join(f"{item['word']} v{item['version']}" for item in plan) or "nothing was waiting")
     return json.dumps(plan)
+
+
+def _roll_back(run: Run, registry: Any, word: str, to: int, by: str, reason: str, ask: Any) -> int:
+    """The version that serves again. A step tried again does not go back twice: the run stands in the reason."""
+    why = f"{reason.strip()} (run {run.key})" if reason.strip() else ""
+    changes = registry.model(registry.state(), word).changes
+    if changes and changes[-1].action == "rolled_back" and changes[-1].reason == why:
+        return int(changes[-1].version)
+    return int(registry.rollback(word, to or None, by=by, reason=why, ask=ask))

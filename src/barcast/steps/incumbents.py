@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from barcast import names
+from barcast.errors import ModelError
 from barcast.steps import candidates
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from barcast.datasets import Dataset
+    from barcast.labels import Thresholds
+    from barcast.registry import Registry
+    from barcast.steps._record import Run
 
 _UNSCORED = "unscored.json"
 KEYS = ("symbol", "event_timestamp")
@@ -34,6 +44,35 @@ def answering_now(predictions: str | Path, like: pl.DataFrame) -> pl.DataFrame |
         parts += [frame.filter(pl.col("symbol") == symbol) for frame in found[:1]]
     answered = same_bars(pl.concat(parts), like) if parts else like.clear()
     return answered if answered.height == like.height else None
+
+
+def score(
+    run: Run,
+    registry: Registry,
+    word: str,
+    dataset: Dataset,
+    rows: np.ndarray,
+    thresholds: Thresholds,
+    predictions: Path,
+) -> None:
+    """Keep the per-row results of what is live under `word`'s own name; nothing where nothing is.
+
+    Args:
+        rows: positions in `dataset`.
+    """
+    from barcast.training import ExportedModel
+
+    live = candidates.champion_folder(run, registry, word)
+    if live is None:
+        return
+    try:
+        model = ExportedModel.load(live[1])
+        frame = model.predictions(dataset, rows, name=f"champion {word}", thresholds=thresholds)
+    except ModelError as error:  # another feature generation: it cannot be compared on these rows
+        run.note(f"champion of {word} cannot be scored: {error}")
+        cannot_score(predictions, word, live[0], error.message)
+        return
+    frame.write_parquet(candidates.results_file(predictions, word, champion=True))
 
 
 def cannot_score(predictions: Path, word: str, version: int, why: str) -> None:

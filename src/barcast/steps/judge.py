@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 
 from barcast import names
-from barcast.errors import ModelError
 from barcast.steps import candidates, explaining, incumbents, summary
 from barcast.steps._record import Run, step
 
@@ -73,20 +72,14 @@ def evaluate(
             candidates.recorded_file(folder, candidate.word).write_text(
                 fingerprint.record(candidate.folder).to_json()
             )
-            if not candidate.new:  # it is what answers now
-                frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
+            if not candidate.new:
+                if candidates.live_version(registry, candidate.word) is not None:  # it is what answers now
+                    frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
                 continue
-            live = candidates.champion_folder(run, registry, candidate.word)
-            if live is not None:
-                try:
-                    frame = ExportedModel.load(live[1]).predictions(
-                        dataset, rows, name=f"champion {candidate.word}", thresholds=thresholds
-                    )
-                except ModelError as error:  # another feature generation: it cannot be compared on these rows
-                    run.note(f"champion of {candidate.word} cannot be scored: {error}")
-                    incumbents.cannot_score(folder, candidate.word, live[0], error.message)
-                    continue
-                frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
+            incumbents.score(run, registry, candidate.word, dataset, rows, thresholds, folder)
+        if not any(candidate.word == names.ENSEMBLE for candidate in found):
+            # where it is live, it answers for symbols
+            incumbents.score(run, registry, names.ENSEMBLE, dataset, fold.test, thresholds, folder)
         trees.result().write_parquet(folder / "baseline-lightgbm.parquet")
     rungs = measuring.ladder(folder)
     rungs.write_csv(run.folder / "ladder.csv")

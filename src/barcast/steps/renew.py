@@ -51,7 +51,7 @@ def live_models(
     own = {}
     Path(own_path).mkdir(parents=True, exist_ok=True)
     for model in registry.state().models.values():
-        word = registry.symbol_word(model.name)
+        word = names.word_of(model.name)
         if model.champion is not None and word not in (names.LINEAR, names.UNIVERSAL):
             candidates.fetch(registry, word, model.champion, Path(own_path) / candidates.folder_name(word))
             own[word] = model.champion

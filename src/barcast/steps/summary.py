@@ -173,8 +173,8 @@ def learning_curves(model: Answering) -> dict[str, list[float]]:
     }
 
 
-def described(folder: Path) -> dict[str, dict[str, Any]]:
-    """Architecture and training of an exported model, in plain values for its card."""
+def described(folder: Path) -> dict[str, Any]:
+    """Architecture, training and the features that are read of an exported model, in plain values for its card."""
     model = json.loads((folder / "assets.extra" / "model.json").read_text())
     info, facts = model["info"], model["info"]["facts"]
     architecture = {
@@ -182,8 +182,10 @@ def described(folder: Path) -> dict[str, dict[str, Any]]:
         for k, v in model["architecture"].items()
         if v not in ([], None)
     }
+    read_by_it: list[str] = []
     if "selected" in architecture:
         architecture["selected_features"] = architecture.pop("selected")
+        read_by_it = [info["feature_names"][i] for i in model["architecture"]["selected"]]
     kept = {k: v for k, v in facts.items() if isinstance(v, (int, float, str))}
     bounds = facts.get("rows", {}).get("bounds", {}) if isinstance(facts.get("rows"), dict) else {}
     spans = {f"{name} span": f"{first[:10]} to {last[:10]}" for name, (first, last) in bounds.items()}
@@ -192,6 +194,7 @@ def described(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "seed_noise": facts.get("seed_noise", {}),
         "architecture": architecture,
+        "selected_features": read_by_it,
         "training": {"seed": info["seed"], **kept, **spans, **thresholds, **calibration},
     }
 
