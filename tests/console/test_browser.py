@@ -97,7 +97,7 @@ def test_phone_and_dark_have_no_sideways_scroll(browser_page: Any, console: Simp
     enter(page, console)
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/", "/models/AAPL", "/history"):
+    for path in ("/", "/models/AAPL", "/models/AAPL/versions/3", "/history", "/health"):
         page.goto(console.url + path)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, path

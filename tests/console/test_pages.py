@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -149,6 +150,36 @@ def test_on_a_cluster_an_approval_submits_the_promotion_and_serves_nothing_itsel
     assert session.messages == [("ok", f"Version 3 is approved; run {run.run_id} puts it live.")]
     assert scene.live.read()["daily.AAPL"]["stable"] == 2
     assert scene.history("AAPL")[-1]["action"] == "approved"
+
+
+def test_on_a_cluster_a_rollback_is_the_promotion_pipelines_work(scene: Registry, access: Access) -> None:
+    config = load(None, root=scene.workspace.base)
+    with kfp_double.serve() as pipelines:
+        submit = partial(kubeflow_cluster.promote, config, host=pipelines.url)
+        console = Console(scene, access, "127.0.0.1:1", submit)
+        session = Session("ana", "x", 0.0)
+        form = {"version": "1", "reason": "losing"}
+        assert console.decide(session, "AAPL", "rollback", form).status_code == 303
+        (run,) = pipelines.runs.values()
+    asked = run.runtime_config["parameters"]
+    assert {k: asked[k] for k in ("rollback", "to", "by", "reason")} == {
+        "rollback": "AAPL", "to": 1, "by": "ana", "reason": "losing"
+    }  # fmt: skip
+    assert session.messages == [("ok", f"Run {run.run_id} puts version 1 live again.")]
+    assert scene.live.read()["daily.AAPL"]["stable"] == 2
+
+
+def test_model_card_is_read_as_markdown_and_its_markup_is_text(
+    inside: httpx.Client, console: SimpleNamespace, kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = kit.model_folder(tmp_path / "export", 78)
+    limits = ("Only <script>alert(1)</script> days.", "![pixel](http://elsewhere.example/p.png)")
+    version = console.registry.register(folder, "IBM", kit.metadata(limits=limits), recorded=kit.recorded())
+    text = inside.get(f"/models/IBM/versions/{version}").text
+    card = text[text.index('class="panel card-text"') :]
+    assert "<h2>Intended use</h2>" in card
+    assert "<li>Only &lt;script&gt;alert(1)&lt;/script&gt; days.</li>" in card
+    assert "<img" not in card
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Console:
     """The pages over one registry."""
 
     def __init__(
-        self, registry: Registry, access: Access, endpoint: str, submit: Callable[[], str] | None = None
+        self, registry: Registry, access: Access, endpoint: str, submit: Callable[..., str] | None = None
     ) -> None:
         self.registry = registry
         self.submit = submit
@@ -111,17 +111,25 @@ class Console:
 
     def version(self, session: Session, word: str, number: int) -> Response:
         """Everything that made one version."""
-        shown = {**self.registry.show(word, number), "model_card": self.registry.card(word, number)}
-        return self.page(session, "version.html", word=word, title=views.spoken(word), shown=shown)
+        with tempfile.TemporaryDirectory(prefix="barcast-console-") as folder:
+            try:
+                has_report = self.registry.report(word, number, Path(folder)).is_file()
+            except RegistryError:
+                has_report = False
+        return self.page(
+            session,
+            "version.html",
+            word=word,
+            title=views.spoken(word),
+            shown=self.registry.show(word, number),
+            card=views.markdown(self.registry.card(word, number)),
+            has_report=has_report,
+        )
 
     def report(self, word: str, number: int) -> Response:
         """The run's report, in a sandbox."""
         with tempfile.TemporaryDirectory(prefix="barcast-console-") as folder:
-            found = self.registry.evidence(word, number, Path(folder)) / "report.html"
-            if not found.is_file():
-                raise RegistryError(
-                    f"Version {number} of {word} carries no report.", hint="Its card says more."
-                )
+            found = self.registry.report(word, number, Path(folder))
             return HTMLResponse(found.read_text(encoding="utf-8"), headers=REPORT_HEADERS)
 
     def history(self, session: Session, symbol: str, day: str) -> Response:
@@ -169,6 +177,9 @@ class Console:
                 elif action == "reject":
                     self.registry.reject(word, by=by, reason=reason, version=version)
                     text = f"Version {version} is rejected; what answers now goes on."
+                elif self.submit is not None:
+                    run_id = self.submit(rollback=word, to=version, by=by, reason=reason)
+                    text = f"Run {run_id} puts version {version} live again."
                 else:
                     self.registry.rollback(word, version, by=by, reason=reason, ask=ask)
                     text = f"Version {version} is live again."
@@ -196,14 +207,15 @@ def create_app(
     access: Access,
     endpoint: str,
     hosts: tuple[str, ...] = (),
-    submit: Callable[[], str] | None = None,
+    submit: Callable[..., str] | None = None,
 ) -> FastAPI:
     """The console as an ASGI application.
 
     Args:
         endpoint: the model server, host:port.
         hosts: host names it may be called by, beside loopback (a page elsewhere cannot reach it by another name).
-        submit: starts the promotion pipeline where the console itself may not write served models; the run's id.
+        submit: starts the promotion pipeline where the console itself may not write served models, for what was
+            approved or with `rollback`, `to`, `by` and `reason`; the run's id.
     """
     console = Console(registry, access, endpoint, submit)
     app = FastAPI(title="barcast console", docs_url=None, redoc_url=None, openapi_url=None)

@@ -34,7 +34,7 @@ def interval(name: str, unit: str, low: float, mean: float, high: float, note: s
         f'<circle cx="{x(mean):.1f}" cy="44" r="5" class="dot {tone}"/>'
         f'<text x="{x(low):.1f}" y="70" class="t-num" text-anchor="middle">{low:+.3g}</text>'
         f'<text x="{x(high):.1f}" y="70" class="t-num" text-anchor="middle">{high:+.3g}</text>'
-        f'<text x="{middle}" y="80" class="t-num" text-anchor="middle">0 {escape(unit)}</text>'
+        f'<text x="{middle}" y="22" class="t-num" text-anchor="middle">0 {escape(unit)}</text>'
         "</svg>"
     )
 
@@ -82,7 +82,7 @@ def timeline(spans: Sequence[Mapping[str, Any]], now: datetime) -> str:
             )
         parts.append("</g>")
     return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} 54" role="img" aria-label="What answered '
+        f'<svg class="plot timeline" viewBox="0 0 {WIDTH} 54" role="img" aria-label="What answered '
         f'when">{"".join(parts)}'
         f'<text x="0" y="50" class="t-num">{start:%Y-%m-%d}</text>'
         f'<text x="{WIDTH}" y="50" class="t-num" text-anchor="end">{now:%Y-%m-%d}</text></svg>'

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
+from barcast import names
 from barcast.registry import Registry, audit
 from barcast.registry.state import Model, Version
 
@@ -37,6 +40,7 @@ ACTIONS = {
     "registered": "Registered",
     "tried": "Configuration tried",
     "judged": "Judged by the gate",
+    "reported": "Report kept",
     "challenger": "Waits for approval",
     "approved": "Approved",
     "rejected": "Rejected",
@@ -57,6 +61,18 @@ def spoken(word: str) -> str:
     """A model's name for people."""
     shared = {"universal": "Universal model", "_linear": "Linear baseline", "_ensemble": "Ensemble"}
     return shared.get(word, word)
+
+
+def markdown(text: str) -> Markup:
+    """A model card as HTML: headings, lists and tables. Markup in the text is shown, never obeyed; no pictures."""
+    from markdown_it import MarkdownIt
+
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = reader.parse(text)
+    for token in tokens:  # the page's policy lets no style attribute through: a class says the same
+        if "right" in str(token.attrs.pop("style", "")):
+            token.attrs["class"] = "n"
+    return Markup(reader.renderer.render(tokens, reader.options, {}))
 
 
 def when(moment: datetime | None) -> str:
@@ -201,14 +217,15 @@ def history_rows(registry: Registry, word: str | None = None, most: int = 200) -
     for entry in reversed(registry.ledger.read()):
         if entry.action == "begun" or (name is not None and entry.model != name):
             continue
-        outcome = f" {entry.details['outcome']}." if entry.action == "judged" else ""
+        outcome = f"{entry.details['outcome'].capitalize()}." if entry.action == "judged" else ""
         rows.append(
             {
                 "number": entry.number,
                 "time": when(entry.time),
                 "action": ACTIONS.get(entry.action, entry.action),
                 "kind": entry.action,
-                "word": registry.symbol_word(entry.model) if entry.model else "",
+                "word": names.word_of(entry.model) if entry.model else "",
+                "title": spoken(names.word_of(entry.model)) if entry.model else "",
                 "version": entry.version,
                 "by": entry.by,
                 "reason": f"{outcome} {entry.reason}".strip(),
