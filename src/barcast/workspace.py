@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,3 +88,8 @@ class Workspace:
     def mlflow_artifacts(self) -> Path:
         """MLflow's artifact folder."""
         return self.base / "mlartifacts"
+
+    def free_gb(self) -> tuple[Path, float]:
+        """The nearest existing folder to where the workspaces lie, and the free space there in GB."""
+        folder = next(path for path in (self.base, *self.base.parents) if path.exists())
+        return folder, shutil.disk_usage(folder).free / 1e9

@@ -105,7 +105,7 @@ def test_a_symbol_that_the_universal_model_answers_for_is_queued_by_itself(
     world: worlds.World, first: Report
 ) -> None:
     (asked,) = [a for a in first.actions if a.subject == "SIM0002"]
-    assert (asked.kind, "answered by the universal model" in asked.text) == ("retrain", True)
+    assert (asked.kind, "it has no model of its own" in asked.text) == ("retrain", True)
     queue = TrainingQueue(world.config.open_workspace(), world.config.operations.queue)
     assert queue.status("SIM0002")[0]["state"] == "queued"
 

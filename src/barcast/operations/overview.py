@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 from barcast.config import Config
@@ -122,10 +121,7 @@ def _schedules(config: Config) -> list[dict[str, Any]]:
 
 
 def _disk(config: Config) -> dict[str, float]:
-    folder = config.open_workspace().base
-    while not folder.exists():
-        folder = folder.parent
-    return {"free_gb": round(shutil.disk_usage(folder).free / 1e9, 1)}
+    return {"free_gb": round(config.open_workspace().free_gb()[1], 1)}
 
 
 def _monitoring(config: Config) -> dict[str, Any]:

@@ -248,11 +248,17 @@ class _Replay:
 
 
 def live_model(workspace: Workspace, symbol: str) -> str | None:
-    """The served model that answers for a symbol; None when nothing is live."""
+    """The served model that answers for a symbol: its own, the ensemble, the universal one, the baseline; None when
+    nothing is live."""
     from barcast.serving.live import LiveReader
 
     table = LiveReader(workspace.models, workspace.name).read()
-    for name in (names.model_name(workspace.name, symbol), names.model_name(workspace.name, None)):
+    for name in (
+        names.model_name(workspace.name, symbol),
+        names.ensemble_name(workspace.name),
+        names.model_name(workspace.name, None),
+        names.linear_name(workspace.name),
+    ):
         if table.stable(name) is not None:
             return name
     return None

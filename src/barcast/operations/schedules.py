@@ -60,7 +60,8 @@ class Schedules:
 
         Args:
             name: letters, digits, '-', '_' and '.', unique in the workspace.
-            action: a pipeline's name, or "queue": ask for trainings of all symbols with automatic priority.
+            action: a pipeline's name; "queue": ask for trainings of all symbols with automatic priority; "learn": let
+                the shadow of the live model look at new outcomes.
             arguments: of the pipeline, beside `config` and `run_id`.
             cron: crontab(5) line in UTC.
             every: fixed interval, instead of `cron`.

@@ -47,7 +47,6 @@ class _Watched:
     started: float = 0.0
     pause: float = 0.0
     next_start: float = 0.0
-    starts: int = 0
     log: IO[bytes] | None = field(default=None, repr=False)
 
 
@@ -122,7 +121,6 @@ class Supervisor:
             start_new_session=True,
         )
         watched.started = now
-        watched.starts += 1
         self._say(f"{name} started (process {watched.child.pid})")
 
     def _log(self, watched: _Watched) -> IO[bytes] | None:

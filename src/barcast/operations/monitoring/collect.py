@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from barcast import clock, labels, names
+from barcast import clock, labels
 from barcast.bars.ingest import LIVE_KINDS, open_store
 from barcast.bars.schema import adjusted, empty
 from barcast.config import Config
@@ -22,9 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class References:
-    """Features of training periods, kept between the looks of one process: by the end of the training."""
+    """Features of training periods, kept between the looks of one process: by the end of the training.
+
+    What a look did not ask for (its models were replaced) is dropped after it.
+    """
 
     frames: dict[datetime, pl.DataFrame] = field(default_factory=dict)
+    asked: set[datetime] = field(default_factory=set)
+
+    def forget_the_rest(self) -> None:
+        """Keep what was asked for since the last call."""
+        self.frames = {until: frame for until, frame in self.frames.items() if until in self.asked}
+        self.asked = set()
 
 
 class Collected:
@@ -127,6 +136,7 @@ class Collected:
 
     def reference(self, until: datetime) -> pl.DataFrame:
         """Features of the `reference_bars` closes up to `until`, all symbols."""
+        self._references.asked.add(until)
         if until not in self._references.frames:
             times = self.bars["event_timestamp"].unique().sort()
             times = times.filter(times <= until).tail(self.settings.reference_bars)
@@ -159,11 +169,6 @@ class Collected:
             config=config.features,
         )
         return computed.filter(pl.col("event_timestamp") >= first)
-
-    def word(self, model: Model) -> str:
-        """How a person names the model."""
-        tail = model.name.rpartition(".")[2]
-        return tail if tail in names.SHARED else str(names.symbol_of(model.name))
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from barcast.errors import BarcastError
 from barcast.operations.monitoring.alerts import ALERTS
-from barcast.operations.monitoring.types import WHOLE, Action, Alert, Reading, Report
+from barcast.operations.monitoring.types import Action, Alert, Report
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS readings (at REAL NOT NULL, subject TEXT NOT NULL, name TEXT NOT NULL, value REAL NOT NULL);
@@ -82,7 +82,7 @@ class History:
     def add(self, report: Report, totals: Mapping[str, float], keep_days: float) -> None:
         """Keep a report: its readings and actions, the report itself as the latest, the counters' totals."""
         stamp = report.at.timestamp()
-        rows = [(stamp, subject, r.name, r.value) for subject, r in _readings(report) if r.value is not None]
+        rows = [(stamp, subject, r.name, r.value) for subject, r in report.readings if r.value is not None]
         with self._open() as db:
             db.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
             db.executemany(
@@ -145,8 +145,3 @@ class History:
                 f"The history of monitoring at {self.path} cannot be used: {error}.",
                 hint="Check free space and rights; a damaged file may be moved away: only the history is lost.",
             ) from error
-
-
-def _readings(report: Report) -> list[tuple[str, Reading]]:
-    found = [(WHOLE, reading) for reading in report.whole]
-    return found + [(model.word, reading) for model in report.models for reading in model.readings]

@@ -73,6 +73,7 @@ class Monitor:
         if act:
             guarded("outcomes", lambda: _join_outcomes(collected))
         judged: list[ModelReport] = guarded("models", lambda: models.judge(collected))
+        self._references.forget_the_rest()
         whole: list[Reading] = [
             *guarded("data", lambda: data.judge(collected)),
             *guarded("serving", served),
@@ -87,22 +88,21 @@ class Monitor:
             else []
         )
         whole += failed
-        raised: dict[tuple[str, str], str] = {}
-        for subject, reading in [(WHOLE, r) for r in whole] + [
-            (m.word, r) for m in judged for r in m.readings
-        ]:
-            if reading.alert:
-                key = (reading.alert, subject)
-                raised[key] = "; ".join(filter(None, [raised.get(key), reading.text]))
-        report = Report(
+        seen = Report(
             workspace=self.config.workspace,
             at=collected.now,
             as_of=collected.as_of,
             models=tuple(judged),
             whole=tuple(whole),
-            alerts=self.history.raise_alerts(raised, collected.now),
+            alerts=(),
             actions=tuple(actions),
         )
+        raised: dict[tuple[str, str], str] = {}
+        for subject, reading in seen.readings:
+            if reading.alert:
+                key = (reading.alert, subject)
+                raised[key] = "; ".join(filter(None, [raised.get(key), reading.text]))
+        report = seen.model_copy(update={"alerts": self.history.raise_alerts(raised, collected.now)})
         self.history.add(report, totals, self.config.operations.monitoring.keep_days)
         _tell(report)
         return report

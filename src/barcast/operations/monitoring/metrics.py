@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from barcast import logs
 from barcast.errors import BarcastError, ConfigError
 from barcast.operations.monitoring.look import Monitor, StoppedError
-from barcast.operations.monitoring.types import WHOLE, Report
+from barcast.operations.monitoring.types import Report
 
 _log = logs.get("monitoring")
 
@@ -48,9 +48,7 @@ class Page:
         bounds = GaugeMetricFamily(
             "barcast_reading_bound", "Where they begin to be bad", labels=["name", "subject"]
         )
-        found = [(WHOLE, reading) for reading in report.whole]
-        found += [(model.word, reading) for model in report.models for reading in model.readings]
-        for subject, reading in found:
+        for subject, reading in report.readings:
             if reading.value is not None:
                 values.add_metric([reading.name, subject], reading.value)
             if reading.bound is not None:

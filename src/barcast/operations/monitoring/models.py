@@ -47,7 +47,7 @@ def _one(collected: Collected, model: Model) -> ModelReport:
     return ModelReport(
         model=model.name,
         version=model.champion,
-        word=collected.word(model),
+        word=names.word_of(model.name),
         kind=version.kind,
         since=since,
         answers=answers.height,

@@ -56,16 +56,17 @@ def _roll_back(collected: Collected, report: ModelReport) -> Action:
     reading = next(r for r in report.readings if r.alert == "ModelHarmful")
     assert collected.registry is not None
     evidence = {r.name: r.value for r in report.readings if r.value is not None}
-    word = _registry_word(report.word)
     try:
         with server(collected.config.serving.endpoint) as ask:
             version = collected.registry.rollback_automatically(
-                word, reason=f"monitoring: {reading.text}", evidence=evidence, ask=ask
+                report.word, reason=f"monitoring: {reading.text}", evidence=evidence, ask=ask
             )
     except BarcastError as error:
         return Action(at=collected.now, kind="waits", subject=report.word, text=f"rollback: {error}")
     live = (
-        f"version {version} answers again" if version is not None else "retired; the universal model answers"
+        f"version {version} answers again"
+        if version is not None
+        else "retired; the model of all symbols answers"
     )
     return Action(
         at=collected.now,
@@ -85,8 +86,8 @@ class _Wish:
 
 
 def _wishes(collected: Collected, reports: list[ModelReport]) -> dict[str, _Wish]:
-    """By model: degraded ones, and symbols with bars enough that the universal model answers for."""
-    found = dict.fromkeys(_uncovered(collected, reports), _Wish("retrain", "answered by the universal model"))
+    """By model: degraded ones, and symbols with bars enough and no model of their own."""
+    found = dict.fromkeys(_uncovered(collected, reports), _Wish("retrain", "it has no model of its own"))
     for report in reports:
         raised = sorted({r.alert for r in report.readings if r.alert in RETRAIN})
         if raised:
@@ -106,7 +107,7 @@ def _uncovered(collected: Collected, reports: list[ModelReport]) -> list[str]:
     assert collected.registry is not None
     since = collected.now - timedelta(days=collected.settings.retrain_days)
     tried = {
-        collected.word(model)
+        names.word_of(model.name)
         for model in collected.registry.state().models.values()
         if any(v.registered.time >= since for v in model.versions.values())
     }
@@ -151,7 +152,3 @@ def _ask(
 
 def _value(report: ModelReport, name: str) -> float | None:
     return next((r.value for r in report.readings if r.name == name), None)
-
-
-def _registry_word(word: str) -> str | None:
-    return None if word == names.UNIVERSAL else word

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 from barcast import clock
 from barcast.operations.monitoring.collect import Collected
 from barcast.operations.monitoring.types import Reading
@@ -92,10 +90,7 @@ def registry(collected: Collected) -> list[Reading]:
 
 def disk(collected: Collected) -> list[Reading]:
     """Free space where the workspaces lie."""
-    folder = collected.workspace.base
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free / 1e9
+    folder, free = collected.workspace.free_gb()
     bound = collected.settings.min_free_gb
     low = free < bound
     return [

@@ -94,6 +94,12 @@ class Report(_Plain):
     actions: tuple[Action, ...] = ()
 
     @property
+    def readings(self) -> list[tuple[str, Reading]]:
+        """All readings with what they speak of: `WHOLE`, or a model's word."""
+        found = [(WHOLE, reading) for reading in self.whole]
+        return found + [(model.word, reading) for model in self.models for reading in model.readings]
+
+    @property
     def worst(self) -> str:
         """critical, warning or ok."""
         found = {alert.severity for alert in self.alerts}
