@@ -1,14 +1,14 @@
 """How often the gate is wrong, and what it can see: simulated symbols that move together, decided by
 `gate.decide`.
 
-- False promotions: pairs of equally good models, a year of weekly attempts each; the share of years with at
-least one
-  promotion must stay within 5%.
+- False promotions: pairs of equally good models, a year of weekly attempts each; the share of years with at least
+  one promotion must stay within 5%.
 - Power: chance of a promotion in one attempt, and within a year of attempts, against the true gain.
 - Planted leaks: twenty candidates that know something they cannot; each must end with a person (hold), none
-promoted.
+  promoted.
 
-Usage: python benchmarks/gate.py [--years 200] [--power 40]
+A simulated year takes about 6 s: long runs are split by `--first-year` and `--only`.
+Usage: python benchmarks/gate.py [--years 100] [--first-year 0] [--power 40] [--only years,power,leaks]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -124,9 +125,9 @@ def year_of_attempts(seed: int, candidate_skill: float, incumbent_skill: float) 
     return None
 
 
-def power(gain: float, repeats: int) -> tuple[float, float]:
-    """Share of single attempts that promote a candidate better by `gain` in skill, and its mean days to
-    decide else.
+def power(gain: float, repeats: int) -> tuple[float, float, float]:
+    """Of single attempts with a candidate better by `gain` in skill: the share promoted, the share that raised a leak
+    alarm, and the median days that the undecided ones would still need.
     """
     promoted, alarmed, days = 0, 0, []
     for seed in range(repeats):
@@ -194,40 +195,53 @@ def leaks() -> list[tuple[str, str]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--years", type=int, default=100, help="simulated years of weekly attempts")
-    parser.add_argument("--power", type=int, default=30, help="repeats per effect size")
-    arguments = parser.parse_args()
-    began = time.perf_counter()
-    weeks = [year_of_attempts(seed, 0.02, 0.02) for seed in range(arguments.years)]
-    false = float(np.mean([w is not None for w in weeks]))
-    results = [
-        row(
-            "years with a false promotion, equal models",
-            false,
-            None,
-            f"share of {arguments.years} years, at most 0.05 asked",
-        )
+def false_promotions(first: int, years: int) -> list[dict[str, Any]]:
+    """Years of attempts between equal models, seeds `first` to `first + years - 1`."""
+    promoted = [
+        seed for seed in range(first, first + years) if year_of_attempts(seed, 0.02, 0.02) is not None
     ]
+    return [
+        row("years of equal models with a promotion", len(promoted), None, f"of {years}, at most 5% asked")
+    ]
+
+
+def gains(repeats: int) -> list[dict[str, Any]]:
+    """Promotions against the true gain in skill: in one attempt, and in a year of them."""
+    results = []
     for gain in (0.0, 0.02, 0.04, 0.06, 0.08):
-        share, alarmed, days = power(gain, arguments.power)
-        results.append(
-            row(f"promoted in one attempt, skill +{gain:.2f}", share, None, f"share of {arguments.power}")
-        )
+        share, alarmed, days = power(gain, repeats)
+        results.append(row(f"promoted in one attempt, skill +{gain:.2f}", share, None, f"share of {repeats}"))
         results.append(row(f"leak alarm on an honest model, skill +{gain:.2f}", alarmed, None, "share"))
         results.append(row(f"median days to decide, skill +{gain:.2f}", days, None, "days"))
     for gain in (0.04, 0.08):
-        won = [year_of_attempts(900 + seed, 0.02 + gain, 0.02) for seed in range(arguments.power // 3)]
+        won = [year_of_attempts(900 + seed, 0.02 + gain, 0.02) for seed in range(repeats // 3)]
         share = float(np.mean([w is not None for w in won]))
         results.append(
             row(f"promoted within a year of attempts, skill +{gain:.2f}", share, None, f"share of {len(won)}")
         )
-    caught = leaks()
-    for name, outcome in caught:
-        print(f"  leak: {name:48} {outcome}")
-    number = sum(o == "caught" for _, o in caught)
-    results.append(row("planted leaks caught", number, None, f"of {len(caught)}"))
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--years", type=int, default=100, help="simulated years of weekly attempts")
+    parser.add_argument("--first-year", type=int, default=0, help="seed of the first one")
+    parser.add_argument("--power", type=int, default=40, help="repeats per effect size")
+    parser.add_argument("--only", default="years,power,leaks", help="the parts to run")
+    arguments = parser.parse_args()
+    parts = arguments.only.split(",")
+    began = time.perf_counter()
+    results = []
+    if "years" in parts:
+        results += false_promotions(arguments.first_year, arguments.years)
+    if "power" in parts:
+        results += gains(arguments.power)
+    if "leaks" in parts:
+        caught = leaks()
+        for name, outcome in caught:
+            print(f"  leak: {name:48} {outcome}")
+        number = sum(o == "caught" for _, o in caught)
+        results.append(row("planted leaks caught", number, None, f"of {len(caught)}"))
     results.append(row("seconds", time.perf_counter() - began, None, "s"))
     report("gate", results)
 
