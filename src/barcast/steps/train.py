@@ -49,7 +49,8 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
 
 
 def _epoch(epoch: int, figures: dict[str, float]) -> str:
-    return f"epoch {epoch}: {_figures(figures)}"
+    loss, held_out, seconds = (figures[name] for name in ("loss", "val_loss", "seconds"))
+    return f"epoch {epoch + 1}: loss {loss:.4f}, validation {held_out:.4f}, {seconds:.1f} s"
 
 
 def _figures(figures: dict[str, float]) -> str:
