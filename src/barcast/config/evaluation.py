@@ -97,7 +97,7 @@ class EvaluationConfig(Section):
     tfma_max_rows: int = Field(
         default=20_000,
         ge=100,
-        description="Rows that the sliced model analysis sees, shared by all models: the newest of each.",
+        description="Rows that the sliced model analysis sees, shared by all models, drawn from the whole window.",
     )
     tfma_min_slice_rows: int = Field(
         default=100, ge=1, description="Slices with fewer rows are shown, not judged."

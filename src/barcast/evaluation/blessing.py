@@ -59,8 +59,8 @@ def bless(
 
     Args:
         pairs: model -> (candidate, incumbent) predictions frames of the same rows; without an incumbent only values
-            are judged. All models share `tfma_max_rows` rows, the newest of each: those of one symbol together as
-            many as each of the others, so that five hundred of them cost what one costs.
+            are judged. All models share `tfma_max_rows` rows, drawn from the whole window: those of one symbol
+            together as many as each of the others, so that five hundred of them cost what one costs.
         output: folder for TFMA's files, for its own viewers; a temporary one otherwise.
     """
     config = config or EvaluationConfig()
@@ -86,17 +86,16 @@ def bless(
 
 
 def _examples(name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, most: int) -> pl.DataFrame:
-    newest = rows["event_timestamp"].rank("ordinal", descending=True) <= most
-    rows = rows.filter(newest)
-    # one table holds all models: without an incumbent the column repeats the candidate and is not read
-    rival = rows if rival is None else rival.filter(newest)
+    # From the whole window: the newest rows alone would judge every hour of the day by a day or two.
+    both = rows.hstack([pl.Series("rival", list(frames.probabilities(rows if rival is None else rival)))])
+    rows = frames.sample(both, most)
     band = (rows["confidence"] * 10).floor().clip(0, 9).to_list()
     return pl.DataFrame(
         {
             _MODEL: [name] * rows.height,
             "label": rows["label"].cast(pl.Int64),
             "candidate": pl.Series(list(frames.probabilities(rows))),
-            "incumbent": pl.Series(list(frames.probabilities(rival))),
+            "incumbent": rows["rival"],  # without an incumbent it repeats the candidate and is not read
             "symbol": rows["symbol"],
             "regime": rows["regime"],
             "hour": rows["event_timestamp"].dt.strftime("%H"),
