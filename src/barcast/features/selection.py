@@ -7,7 +7,9 @@ across purged folds. The answer is a list of columns; the FeatureService stays w
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,24 +184,29 @@ def _importances(
     classes = int(y.max()) + 1
     settings = {
         "objective": "multiclass", "num_class": classes, "num_leaves": 15, "learning_rate": 0.1, "min_data_in_leaf": 20,
-        "seed": 0, "deterministic": True, "force_row_wise": True, "num_threads": 0, "verbosity": -1,
+        "seed": 0, "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
-    out = np.zeros((len(folds), len(columns)))
-    for f, (fit, score) in enumerate(folds):
+
+    def falls_of(fold: tuple[npt.NDArray[Any], npt.NDArray[Any]], random: np.random.Generator) -> F8:
+        fit, score = fold
         fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), sample_rows)).astype(np.int64)]
         score = score[np.linspace(0, len(score) - 1, min(len(score), sample_rows // 10)).astype(np.int64)]
         model = lgb.train(settings, lgb.Dataset(x[fit][:, columns], label=y[fit]), num_boost_round=40)
         known = np.isin(y[score], np.unique(y[fit]))
         table, truth = x[score][:, columns][known], y[score][known]
 
-        def loss(values: F8, model: Any = model, truth: Any = truth) -> float:
-            p = model.predict(values, num_threads=1)[np.arange(len(truth)), truth]
+        def loss(values: F8) -> float:
+            p = np.asarray(model.predict(values, num_threads=1))[np.arange(len(truth)), truth]
             return float(-np.log(np.clip(p, 1e-15, None)).mean())
 
-        base = loss(table)
+        base, falls = loss(table), np.zeros(len(columns))
         # a column in no split changes nothing
         for k in np.flatnonzero(model.feature_importance("split")).tolist():
             shuffled = table.copy()
             shuffled[:, k] = random.permutation(shuffled[:, k])
-            out[f, k] = loss(shuffled) - base
-    return out
+            falls[k] = loss(shuffled) - base
+        return falls
+
+    # A fold a thread: threads inside such small work would wait for one another.
+    with ThreadPoolExecutor(min(len(folds), len(os.sched_getaffinity(0)))) as pool:
+        return np.array(list(pool.map(falls_of, folds, random.spawn(len(folds)))))

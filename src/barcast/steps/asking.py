@@ -19,7 +19,12 @@ from barcast.steps._record import Run
 
 _PATIENCE_SECONDS = 60.0
 # Compiling with XLA pays for thousands of requests, not for one.
-_FOR_A_MOMENT: dict[str, Any] = {"port": 0, "rest_api_port": 0, "xla_cpu_compilation_enabled": False}
+_FOR_A_MOMENT: dict[str, Any] = {
+    "port": 0,
+    "rest_api_port": 0,
+    "xla_cpu_compilation_enabled": False,
+    "num_load_threads": 2,
+}
 
 
 def ask_with(client: ModelClient) -> Ask:
