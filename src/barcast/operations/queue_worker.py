@@ -151,7 +151,10 @@ def run_one(queue: TrainingQueue, config: Config, job: Job, *, end: Callable[[in
             os.environ[name] = str(lease.cores)
         log.info("job started")
         try:
-            result = job(config, lease)
+            try:
+                result = job(config, lease)
+            finally:
+                over.set()  # a sign of life after the row is closed would find the job no longer ours
         except (_StoppedError, KeyboardInterrupt):
             queue.release(lease)
             return "stopped"
