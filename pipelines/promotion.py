@@ -25,7 +25,8 @@ def promotion(config: str, run_id: str, rollback: str = "", to: int = 0, by: str
         rollback: the symbol (or `universal`, `_linear`, `_ensemble`) whose earlier version serves again; empty: all
             approved versions go live.
         to: the version that a rollback goes to; 0: the last good one.
-        by, reason: who rolls back, and why.
+        by: who rolls back.
+        reason: why it is rolled back.
     """
     moved = promote(config=config, run_id=run_id, rollback=rollback, to=to, by=by, reason=reason)
     live = stateful(light(moved), models=True)

@@ -99,7 +99,7 @@ def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:
         "scoring": False,
         "options": ["--a=b"],
     }
-    assert set(parameters("promotion")) == set()
+    assert set(parameters("promotion")) == {"rollback", "to", "by", "reason"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:
     [
         ("retrainin", "models=A", "Did you mean 'retraining'"),
         ("retraining", "model=A", "Did you mean 'models'"),
-        ("promotion", "models=A", "It has: none"),
+        ("promotion", "models=A", "It has: by, reason, rollback, to."),
         ("tuning", "trials=many", "is no number integer"),
         ("backfill", "scoring=perhaps", "is no boolean"),
         ("tuning", "trials", "is no NAME=VALUE"),
