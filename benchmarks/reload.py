@@ -69,6 +69,7 @@ def main() -> None:
             models={"steady": root / "steady", "moving": moving},
             file_system_poll_wait_seconds=0.05,
             xla_cache_directory=root / "xla",
+            tensorflow_intra_op_parallelism=1,  # as `barcast serve` sets it
             timeout_seconds=900,
         ) as server:
             client = ModelClient(server.endpoint, deadline_seconds=10)

@@ -230,6 +230,7 @@ def main() -> None:
             models={"c1": path.parent},
             enable_batching=True,
             batching_parameters_file=parameters,
+            tensorflow_intra_op_parallelism=1,  # as `barcast serve` sets it
             timeout_seconds=900,
         ) as server:
             single, _ = grpc_load(server.endpoint, features, 1, seconds)

@@ -25,7 +25,11 @@ class ModelServer(Section):
     load_retry_seconds: float = Field(5.0, ge=0, description="Wait between the repeats.")
     batching: bool = Field(False, description="Join concurrent requests into one run.")
     xla: bool = Field(True, description="Compile each model with XLA when it is loaded.")
-    intra_op_threads: int = Field(0, ge=0, description="Threads inside one operation; 0 is all cores.")
+    intra_op_threads: int = Field(
+        1,
+        ge=0,
+        description="Threads inside one operation: 1 leaves the other cores to other requests, 0 takes all.",
+    )
 
     def flags(
         self, model_config_file: Path, batch_sizes: tuple[int, ...], cache_directory: Path | None = None
