@@ -242,6 +242,33 @@ def test_each_symbol_keeps_the_better_parent_and_one_failure_stops_nothing(
     assert not (tmp_path / "models" / "MISSING").exists()
 
 
+def test_with_the_universal_parent_alone_a_fit_exports_its_own_model(
+    universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
+) -> None:
+    universal.save(tmp_path / "universal")
+    training = small.training.model_copy(update={"transfer_mode": "full", "transfer_epochs": 1})
+    (found, missing) = symbols.train_symbols(
+        tmp_path / "universal",
+        dataset,
+        ["S0", "MISSING"],
+        fold,
+        replace(small, training=training),
+        tmp_path / "own",
+        export_dir=tmp_path / "models",
+        workers=1,
+    )
+    assert found.folder is not None
+    assert missing.folder is None
+    assert [f.name for f in (tmp_path / "models").iterdir()] == ["S0"]
+    served = TrainedModel.load(tmp_path / "models" / "S0")
+    assert set(found.rungs) == {"universal", "from universal"}
+    assert served.info.facts["rungs"] == dict(found.rungs)
+    kept = TrainedModel.load(found.folder).answers(dataset, fold.test[:5])
+    np.testing.assert_array_equal(
+        served.answers(dataset, fold.test[:5])["probabilities"], kept["probabilities"]
+    )
+
+
 def test_hidden_markov_regimes_are_filtered_and_named() -> None:
     from barcast.models import hidden_markov
 

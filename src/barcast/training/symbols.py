@@ -74,14 +74,23 @@ class Outcome:
     rungs: Mapping[str, float] = field(default_factory=dict)
 
 
-def _fit(parent: str, dataset_folder: str, symbol: str, fold: Fold, settings: Any, out_dir: str) -> Any:
-    """One symbol's fit in a worker process: validation loss of the parent and of the model."""
+def _fit(
+    parent: str, dataset_folder: str, symbol: str, fold: Fold, settings: Any, out_dir: str, path: str | None
+) -> Any:
+    """One symbol's fit in a worker process: validation loss of the parent and of the model; exported to `path`."""
     from barcast.training.symbol import train_symbol
 
-    model = train_symbol(
-        Path(parent), datasets.load(Path(dataset_folder)), symbol, fold, settings, Path(out_dir)
-    )
-    return model.info.facts["parent_validation_loss"], model.info.facts["best_validation_loss"]
+    dataset = datasets.load(Path(dataset_folder))
+    model = train_symbol(Path(parent), dataset, symbol, fold, settings, Path(out_dir))
+    before, after = model.info.facts["parent_validation_loss"], model.info.facts["best_validation_loss"]
+    if path is not None:
+        _finish(model, dataset, fold, settings, _rungs(names.UNIVERSAL, before, after), path)
+    return before, after
+
+
+def _rungs(parent: str, before: float | None, after: float) -> dict[str, float]:
+    """Validation losses by name, as `Outcome.rungs` has them."""
+    return ({} if before is None else {"universal": before}) | {f"from {parent}": after}
 
 
 def _ensemble(universal: str, linear: str, dataset_folder: str, fold: Fold, settings: Any, path: str) -> Any:
@@ -98,12 +107,20 @@ def _ensemble(universal: str, linear: str, dataset_folder: str, fold: Fold, sett
 def _export(
     folder: str, dataset_folder: str, fold: Fold, settings: Any, rungs: dict[str, float], path: str
 ) -> None:
-    """Export one symbol's model, compressed as the settings say."""
-    from barcast.training.compression import compressed
+    """Export one symbol's model that was kept."""
     from barcast.training.trained import TrainedModel
 
-    model = compressed(TrainedModel.load(Path(folder)), datasets.load(Path(dataset_folder)), fold, settings)
-    model.with_facts(rungs=rungs).export(Path(path))
+    dataset = datasets.load(Path(dataset_folder))
+    _finish(TrainedModel.load(Path(folder)), dataset, fold, settings, rungs, path)
+
+
+def _finish(
+    model: Any, dataset: Dataset, fold: Fold, settings: Any, rungs: dict[str, float], path: str
+) -> None:
+    """Compressed as the settings say, and exported."""
+    from barcast.training.compression import compressed
+
+    compressed(model, dataset, fold, settings).with_facts(rungs=rungs).export(Path(path))
 
 
 def train_symbols(
@@ -147,6 +164,12 @@ def train_symbols(
         if progress is not None:
             progress(f"{symbol}: {text}")
 
+    # With one parent to learn from a fit is final, and its worker exports it while the model is in memory.
+    only_one = config.transfer_from == "universal"
+
+    def exported(symbol: str) -> str | None:
+        return None if export_dir is None else str(Path(export_dir) / names.slug(symbol))
+
     with Workers(workers or config.workers, most=len(symbols)) as pool:
 
         def fit_from(parents: Mapping[str, tuple[str, Path]]) -> None:
@@ -159,6 +182,7 @@ def train_symbols(
                     fold,
                     settings,
                     str(_folder(out_dir, symbol, name)),
+                    exported(symbol) if only_one else None,
                 )
                 for symbol, (name, parent) in parents.items()
             }
@@ -188,10 +212,10 @@ def train_symbols(
                     say(symbol, f"from {name} failed: {text}")
                     found.setdefault(symbol, Outcome(symbol, None, text))
                     continue
-                rungs = dict(before.rungs) if before is not None else {}
-                if before is None and result[0] is not None:
-                    rungs["universal"] = result[0]
-                rungs[f"from {name}"] = result[1]
+                rungs = {
+                    **(before.rungs if before is not None else {}),
+                    **_rungs(name, None if before is not None else result[0], result[1]),
+                }
                 say(symbol, f"from {name}, validation loss {result[1]:.4f}")
                 outcome = Outcome(symbol, _folder(out_dir, symbol, name), rungs=rungs)
                 if before is not None and config.transfer_from == "best" and result[1] >= _kept(before):
@@ -199,7 +223,7 @@ def train_symbols(
                 found[symbol] = outcome
 
         fit_from({symbol: ("universal", Path(universal)) for symbol in own_symbols})
-        if config.transfer_from != "universal":
+        if not only_one:
             whole = datasets.load(source)
             own = {symbol: folder for symbol in own_symbols if (folder := found[symbol].folder) is not None}
             parents = {}
@@ -208,7 +232,7 @@ def train_symbols(
                 if nearest is not None and nearest[1] > 0:
                     parents[symbol] = (nearest[0], own[nearest[0]])
             fit_from(parents)
-        if export_dir is not None:
+        if export_dir is not None and not only_one:
             exports = {
                 symbol: (
                     _export,
@@ -217,7 +241,7 @@ def train_symbols(
                     fold,
                     settings,
                     dict(found[symbol].rungs),
-                    str(Path(export_dir) / names.slug(symbol)),
+                    exported(symbol),
                 )
                 for symbol in own_symbols
                 if found[symbol].folder is not None
