@@ -12,7 +12,7 @@ import pytest
 
 from barcast import datasets, splits
 from barcast.config.models import SplitsConfig
-from barcast.errors import DataError, ModelError
+from barcast.errors import ModelError
 from barcast.models import savedmodel
 from barcast.training import TrainedModel, train_linear, train_symbol, train_universal
 
@@ -312,61 +312,6 @@ def test_planted_future_feature_is_caught(tools: Any) -> None:
     dirty = clean.join(planted, on=["symbol", "event_timestamp"])
     assert leaking_features(tools.dataset(market, clean)) == []
     assert [name for name, _ in leaking_features(tools.dataset(market, dirty))] == ["planted"]
-
-
-def test_too_few_rows_and_one_class_are_refused(dataset: Any, fold: Any, small: Any, tmp_path: Path) -> None:
-    few = replace(fold, train=fold.train[:20])
-    with pytest.raises(DataError, match="20 training rows"):
-        train_universal(dataset, few, small, tmp_path)
-    flat = replace(dataset, rows=dataset.rows.with_columns(pl.lit(0.0).alias("forward_log_return")))
-    with pytest.raises(DataError, match="one class"):
-        train_universal(flat, fold, small, tmp_path)
-
-
-def test_all_constant_features_are_refused(dataset: Any, fold: Any, small: Any, tmp_path: Path) -> None:
-    flat = replace(dataset, features=np.ones_like(dataset.features))
-    with pytest.raises(DataError, match="constant"):
-        train_universal(flat, fold, small, tmp_path)
-
-
-def test_symbols_numbered_otherwise_are_refused(
-    universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
-) -> None:
-    turned = replace(dataset, symbols=tuple(reversed(dataset.symbols)))
-    with pytest.raises(ModelError, match="number differently"):
-        train_symbol(universal, turned, "S0", fold, small, tmp_path)
-
-
-def test_ids_outside_the_embedding_answer_as_unknown(universal: Any, dataset: Any, fold: Any) -> None:
-    windows = np.repeat(dataset.windows(fold.test[:1]), 3, axis=0)
-    p = np.asarray(universal.network.answer(windows, np.array([0, 999, -4], np.int32))["probabilities"])
-    np.testing.assert_allclose(p[1:], p[:1].repeat(2, axis=0), atol=1e-6)
-
-
-def test_features_in_another_order_and_nan_windows_are_refused(
-    universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
-) -> None:
-    names = dataset.feature_names
-    swapped = replace(dataset, feature_names=(names[1], names[0], *names[2:]))
-    with pytest.raises(ModelError, match="position 0"):
-        universal.answers(swapped, fold.test[:2])
-    with pytest.raises(ModelError, match="position 0"):
-        train_symbol(universal, swapped, "S0", fold, small, tmp_path)
-    broken = replace(dataset, features=np.full_like(dataset.features, np.nan))
-    with pytest.raises(ModelError, match="NaN"):
-        universal.answers(broken, fold.test[:2])
-
-
-def test_missing_or_corrupted_parent_is_refused(
-    universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
-) -> None:
-    with pytest.raises(ModelError, match="No model"):
-        train_symbol(tmp_path / "nothing", dataset, "S0", fold, small, tmp_path / "own")
-    universal.save(tmp_path / "parent")
-    (tmp_path / "parent" / "weights.npz").write_bytes(b"half a file")
-    with pytest.raises(ModelError, match="corrupted"):
-        train_symbol(tmp_path / "parent", dataset, "S0", fold, small, tmp_path / "own")
-    assert not (tmp_path / "own").exists()
 
 
 def test_nan_loss_restores_and_then_fails_clearly(
