@@ -122,9 +122,13 @@ def frame(
     """Keys and values (F + 1, rows) as a features frame; NaN becomes null."""
     names = p.names
     created = pl.Series("created_timestamp", known).cast(pl.Datetime("us", "UTC"))
-    keys = pl.DataFrame([bars["symbol"], bars["event_timestamp"], created])
+    keys = [bars["symbol"], bars["event_timestamp"], created]
     if 0 < bars.height <= 1024:  # one series cut into columns: ten times quicker than a series per column
         flat = pl.Series("", np.ascontiguousarray(values[: len(names)].T).ravel(), nan_to_null=True)
         wide = flat.reshape((bars.height, len(names))).arr.to_struct(list(names)).struct.unnest()
-        return keys.hstack(wide)
-    return keys.hstack([pl.Series(name, values[k], nan_to_null=True) for k, name in enumerate(names)])
+        for at, key in enumerate(keys):
+            wide.insert_column(at, key)
+        return wide
+    return pl.DataFrame(
+        [*keys, *(pl.Series(name, values[k], nan_to_null=True) for k, name in enumerate(names))]
+    )

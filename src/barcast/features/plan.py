@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,11 +64,11 @@ class Plan:
     user: tuple[UserFeature, ...]
     user_columns: npt.NDArray[np.int64]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(spec.name for spec in self.specs)
 
-    @property
+    @cached_property
     def window_bars(self) -> int:
         """Bars that the stream keeps of a symbol: as many as the furthest look of a kernel or a user's feature."""
         return max(KERNEL_BARS, *(f.spec.lookback_bars for f in self.user), 0)
