@@ -95,6 +95,11 @@ def test_symbols_of_two_markets_are_awaited_when_their_own_is_open():
     assert (given["created_timestamp"] - given["event_timestamp"]).max() <= timedelta(seconds=2)
 
 
+def test_feed_without_symbols_is_refused():
+    with pytest.raises(ConfigError, match="no symbol to follow"):
+        Feed(Replay(BARS), [], "1m", CRYPTO)
+
+
 def test_slow_symbol_is_waited_for_until_the_deadline():
     source = Replay(delayed(BARS, "SIM0001", TIMES[3], 6))
     batches = list(feed(source).run())

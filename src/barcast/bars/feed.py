@@ -80,6 +80,9 @@ class Feed:
         after: per symbol the last bar that is known already; symbols without one begin with what closes next.
         config: section `source.feed`.
         now, sleep: the clock; a replay brings its own.
+
+    Raises:
+        ConfigError: no symbols.
     """
 
     def __init__(
@@ -95,6 +98,11 @@ class Feed:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.symbols = tuple(sorted(symbols))
+        if not self.symbols:
+            raise ConfigError(
+                "The feed has no symbol to follow.",
+                hint="Name symbols that the source has (`source.symbols`).",
+            )
         self.health = Health()
         self._source, self._calendar, self._interval = source, calendar, interval
         self._markets = {
