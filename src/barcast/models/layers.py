@@ -1,7 +1,7 @@
 """The network's own layers: normalisation of raw features, the quick LSTM, positions, saved dropout masks.
 
 Axes: B batch, T time, F features, U units, N dropout samples. Everything is keras.ops, hence trains on any
-Keras backend; on TensorFlow the LSTM may also run as TensorFlow's one fused operation, which gives the same numbers.
+Keras backend; the LSTM also has quicker forms on TensorFlow and JAX (see `Recurrent`), which give the same numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+from barcast.models import recurrence
 
 # Normalised features beyond this many standard deviations say no more than "extreme".
 CLIP = 5.0
@@ -59,7 +61,7 @@ class Normalise(keras.layers.Layer):
 class Recurrent(keras.layers.Layer):
     """LSTM over (B, T, F) giving every state (B, T, U).
 
-    The input projection is one product for all steps; the steps are unrolled (or fused, see `fused`). Gate
+    The input projection is one product for all steps; the steps are unrolled, or see `fused`. Gate
     order i, g, f, o; forget bias 1 (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
 
     Args:
@@ -67,7 +69,8 @@ class Recurrent(keras.layers.Layer):
         recurrent_dropout: share of the recurrent weights dropped, one mask for a batch and all its steps (Merity et
             al., 2018): unlike a mask of each sample's state it leaves the steps fused.
         int8: hold the matrices as codes and scales of eight bits (for answering; they are not trained).
-        fused: run as TensorFlow's BlockLSTM, in float32, where it is the backend: a small graph, quick to compile.
+        fused: answer through TensorFlow's BlockLSTM, in float32, where it is the backend (a small graph, quick to
+            compile), and train through `models.recurrence`, there and on JAX.
     """
 
     def __init__(
@@ -120,15 +123,25 @@ class Recurrent(keras.layers.Layer):
             keep = 1 - self.recurrent_dropout
             draw = keras.random.uniform(recurrent.shape, seed=self.seeds, dtype="float32")
             recurrent = recurrent * ops.cast(draw < keep, recurrent.dtype) / keep
-        fused = self.fused and keras.backend.backend() == "tensorflow"
-        return (self._fused if fused else self._unrolled)(x, recurrent)
+        backend = keras.backend.backend()
+        if not self.fused or backend not in ("tensorflow", "jax"):
+            return self._unrolled(x, recurrent)
+        # BlockLSTM answers quickly, but its gradient is slow and keeps to one core.
+        if backend == "tensorflow" and not training:
+            return self._fused(x, recurrent)
+        kernel, bias = ops.convert_to_tensor(self.matrix("kernel")), self._bias()
+        return recurrence.lstm(x, *(ops.cast(v, x.dtype) for v in (kernel, recurrent, bias)))
+
+    def _bias(self) -> Any:
+        """(4U,) with the forget gate's 1 added."""
+        forget = np.repeat([0.0, 0.0, FORGET_BIAS, 0.0], self.units)
+        return self.bias + ops.convert_to_tensor(forget, dtype=self.bias.dtype)
 
     def _unrolled(self, x: Any, recurrent: Any) -> Any:
         units, steps = self.units, int(x.shape[1])
         recurrent = ops.cast(recurrent, x.dtype)
         # Time first, so that each step is a contiguous slice; the forget gate's 1 is added once for all steps.
-        forget = np.repeat([0.0, 0.0, FORGET_BIAS, 0.0], units)
-        kernel, bias = self.matrix("kernel"), self.bias + ops.convert_to_tensor(forget, dtype=self.bias.dtype)
+        kernel, bias = self.matrix("kernel"), self._bias()
         projected = ops.matmul(ops.transpose(x, (1, 0, 2)), ops.cast(kernel, x.dtype)) + ops.cast(
             bias, x.dtype
         )

@@ -32,10 +32,12 @@ def set_seed(seed: int) -> None:
     """Seed Python, NumPy and the backend, and ask TensorFlow for operations that repeat bit by bit."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
-    import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
 
 
 def thresholds_of(dataset: Dataset, fold: Fold, settings: Settings) -> Thresholds:

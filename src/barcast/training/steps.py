@@ -111,6 +111,15 @@ class TensorFlowSteps:
         """One update on these rows; scalars of the loss and its parts."""
         return dict(self._train(rows.astype(np.int32)))
 
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> dict[str, float]:
+        """One update for each row of `batches` (n, B) at the learning rates (n,); mean loss and parts."""
+        sums: dict[str, Any] = {}
+        for rows, rate in zip(batches, rates, strict=True):
+            self.optimiser.learning_rate.assign(rate)
+            for name, value in self.train(rows).items():
+                sums[name] = value if name not in sums else sums[name] + value
+        return {name: float(value) / len(batches) for name, value in sums.items()}
+
     def evaluate(self, rows: np.ndarray, batch_size: int = 1024) -> dict[str, float]:
         """Mean loss and parts over rows, without dropout."""
         sums: dict[str, float] = {}

@@ -1,7 +1,8 @@
 """The trainer's steps on JAX (KERAS_BACKEND=jax): the same loss and updates as on TensorFlow, for GPUs and TPUs.
 
-Features and targets lie on the device; a step receives row numbers and gathers its windows there. After training,
-`TrainedModel.save` writes the weights, which TensorFlow loads to export the served form.
+Features and targets lie on the device; an epoch receives row numbers, gathers its windows there and runs as one call,
+since a step of a GPU is shorter than Python needs to ask for it. After training, `TrainedModel.save` writes the
+weights, which TensorFlow loads to export the served form.
 """
 
 from __future__ import annotations
@@ -42,23 +43,28 @@ class JaxSteps:
         import jax.numpy as jnp
 
         self.optimiser = optimiser
-        network, dataset, targets, config = self.network, self.dataset, self.targets, self.config
-        features = jnp.asarray(network.normalise.matrix(dataset.features))
-        window_end = jnp.asarray(dataset.window_end)
-        symbol_id = jnp.asarray(dataset.symbol_id)
-        arrays = {name: jnp.asarray(values) for name, values in targets.arrays.items()}
-        offsets = jnp.arange(1 - dataset.lookback_bars, 1)
+        network, dataset, config = self.network, self.dataset, self.config
+        self.network_variables = network.trainable_variables, network.non_trainable_variables
+        # Arguments of the compiled functions: as constants they would be copied into them.
+        self.data = {
+            "features": jnp.asarray(network.normalise.matrix(dataset.features)),
+            "window_end": jnp.asarray(dataset.window_end.astype(np.int32)),
+            "symbol_id": jnp.asarray(dataset.symbol_id),
+            "targets": {name: jnp.asarray(values) for name, values in self.targets.arrays.items()},
+        }
+        offsets = np.arange(1 - dataset.lookback_bars, 1, dtype=np.int32)
         penalised = [
             i
             for i, v in enumerate(network.trainable_variables)
             if len(v.shape) > 1 and "embedding" not in v.path
         ]
+        rate_at = next(i for i, v in enumerate(optimiser.variables) if v is optimiser.learning_rate)
 
-        def loss(trained: Any, fixed: Any, rows: Any, training: bool) -> Any:
-            window = features[window_end[rows][:, None] + offsets]
-            batch = {name: values[rows] for name, values in arrays.items()}
+        def loss(trained: Any, fixed: Any, data: Any, rows: Any, training: bool) -> Any:
+            window = data["features"][data["window_end"][rows][:, None] + offsets]
+            batch = {name: values[rows] for name, values in data["targets"].items()}
             outputs, fixed = network.stateless_call(
-                trained, fixed, window, symbol_id[rows], training=training, normalised=True
+                trained, fixed, window, data["symbol_id"][rows], training=training, normalised=True
             )
             found = losses.parts(outputs, batch, config)
             total = losses.combine(found, config)
@@ -66,45 +72,52 @@ class JaxSteps:
                 total = total + config.l2 * sum(jnp.sum(jnp.square(trained[i])) for i in penalised)
             return total, (found, fixed)
 
-        def update(trained: Any, fixed: Any, state: Any, rows: Any) -> Any:
+        def update(carried: Any, data: Any, rows: Any, rate: Any) -> Any:
+            trained, fixed, state = carried
             (total, (found, fixed)), gradients = jax.value_and_grad(
-                lambda t: loss(t, fixed, rows, True), has_aux=True
+                lambda t: loss(t, fixed, data, rows, True), has_aux=True
             )(trained)
+            state = [*state[:rate_at], rate, *state[rate_at + 1 :]]
             trained, state = optimiser.stateless_apply(state, gradients, trained)
-            return trained, fixed, state, {"loss": total, **found}
+            return [trained, fixed, state], {"loss": total, **found}
 
-        def evaluate(trained: Any, fixed: Any, rows: Any) -> Any:
-            total, (found, _) = loss(trained, fixed, rows, False)
+        def updates(carried: Any, data: Any, batches: Any, rates: Any) -> Any:
+            carried, found = jax.lax.scan(lambda c, at: update(c, data, *at), carried, (batches, rates))
+            return carried, {name: jnp.mean(values) for name, values in found.items()}
+
+        def evaluate(trained: Any, fixed: Any, data: Any, rows: Any) -> Any:
+            total, (found, _) = loss(trained, fixed, data, rows, False)
             return {"loss": total, **found}
 
-        self._update, self._evaluate = jax.jit(update), jax.jit(evaluate)
+        self._updates, self._evaluate = jax.jit(updates), jax.jit(evaluate)
 
-    def _state(self) -> tuple[list[Any], list[Any]]:
-        network = self.network
-        return (
-            [v.value for v in network.trainable_variables],
-            [v.value for v in network.non_trainable_variables],
-        )
+    def _state(self) -> list[list[Any]]:
+        return [[v.value for v in variables] for variables in self.network_variables]
 
-    def train(self, rows: np.ndarray) -> dict[str, Any]:
-        """One update on these rows; scalars of the loss and its parts."""
-        trained, fixed = self._state()
-        state = [v.value for v in self.optimiser.variables]
-        trained, fixed, state, found = self._update(trained, fixed, state, rows)
-        for variables, values in (
-            (self.network.trainable_variables, trained),
-            (self.network.non_trainable_variables, fixed),
-            (self.optimiser.variables, state),
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> dict[str, float]:
+        """One update for each row of `batches` (n, B) at the learning rates (n,), all in one call of the device.
+
+        Gives the mean loss and parts.
+        """
+        carried = [*self._state(), [v.value for v in self.optimiser.variables]]
+        carried, found = self._updates(carried, self.data, batches.astype(np.int32), rates.astype(np.float32))
+        for variables, values in zip(
+            (*self.network_variables, self.optimiser.variables), carried, strict=True
         ):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        return dict(found)
+        return {name: float(value) for name, value in found.items()}
 
     def evaluate(self, rows: np.ndarray, batch_size: int = 1024) -> dict[str, float]:
         """Mean loss and parts over rows, without dropout."""
+        parts = [
+            rows[start : start + batch_size].astype(np.int32) for start in range(0, len(rows), batch_size)
+        ]
+        state = self._state()
+        # All asked for before the first is read, so that the device never waits.
+        found = [self._evaluate(*state, self.data, part) for part in parts]
         sums: dict[str, float] = {}
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            for name, value in self._evaluate(*self._state(), part).items():
+        for part, values in zip(parts, found, strict=True):
+            for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(part)
         return {name: value / max(1, len(rows)) for name, value in sums.items()}

@@ -264,25 +264,30 @@ def _epoch(
         rows = rows[: plan.epoch_rows]
     size = min(state.batch_size, len(rows))
     batches = max(1, len(rows) // size)
-    sums: dict[str, Any] = {}
-    rate = 0.0
-    for number in range(batches):
-        rate = state.rate_scale * learning_rate(
-            state.epoch * batches + number,
-            plan.max_epochs * batches,
-            peak=plan.peak_rate,
-            warmup_share=config.warmup_share,
-            last_share=config.min_learning_rate_share,
-        )
-        optimiser.learning_rate.assign(rate) if hasattr(optimiser.learning_rate, "assign") else None
-        for name, value in steps.train(rows[number * size : (number + 1) * size]).items():
-            sums[name] = value if name not in sums else sums[name] + value
-        state.step += 1
-    return {name: float(value) / batches for name, value in sums.items()}, rate
+    rates = state.rate_scale * np.array(
+        [
+            learning_rate(
+                state.epoch * batches + number,
+                plan.max_epochs * batches,
+                peak=plan.peak_rate,
+                warmup_share=config.warmup_share,
+                last_share=config.min_learning_rate_share,
+            )
+            for number in range(batches)
+        ]
+    )
+    found = steps.epoch(rows[: batches * size].reshape(batches, size), rates)
+    state.step += batches
+    return found, float(rates[-1])
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__
+    # JAX says it in the text only.
+    return (
+        isinstance(error, MemoryError)
+        or "ResourceExhausted" in type(error).__name__
+        or "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
