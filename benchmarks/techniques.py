@@ -3,7 +3,8 @@
 Masked pre-training, curriculum and adversarial training; a distilled student, INT8 weights, and both. Log loss and
 accuracy on held-out rows, the gain in log loss over the plain network of the same run with its 95% interval from blocks
 of calendar time, size of the weights and of the exported folder, latency of one window. Uses the packaged daily sample
-with the computed features. Usage: `python benchmarks/techniques.py [--features 60] [--epochs 8] [--epoch-rows 8000]`.
+with the computed features; the defaults take some minutes on one core, larger numbers say more. Usage:
+`python benchmarks/techniques.py [--features 40] [--epochs 6] [--epoch-rows 4000] [--every 3]`.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ def trained(dataset: Any, fold: Any, args: argparse.Namespace, folder: Path) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--features", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--epoch-rows", type=int, default=8000, help="Training rows drawn each epoch.")
+    parser.add_argument("--features", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epoch-rows", type=int, default=4000, help="Training rows drawn each epoch.")
+    parser.add_argument("--every", type=int, default=3, help="Every n-th decision of each symbol.")
     args = parser.parse_args()
     from barcast import splits
     from barcast.evaluation import bootstrap
@@ -109,8 +111,11 @@ def main() -> None:
     from barcast.training.quantise import weight_bytes
 
     dataset = sample(args.features)
+    # Decisions of the same days for all symbols, so that every span is thinned alike.
+    days = dataset.rows["event_timestamp"].dt.date().rank("dense").to_numpy()
+    dataset = dataset.take(np.flatnonzero(days % args.every == 0))
     fold = splits.holdout(dataset.rows)
-    days = bootstrap.block_length_days(dataset.rows[fold.test], 5)
+    block_days = bootstrap.block_length_days(dataset.rows[fold.test], 5)
     times = dataset.rows["event_timestamp"].dt.timestamp("us").to_numpy()[fold.test]
     lines: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -121,7 +126,7 @@ def main() -> None:
         for title, model in models.items():
             path = model.export(folder / f"export {title}")
             gain = bootstrap.paired(
-                plain - row_losses(model, dataset, fold.test, label), times, block_days=days
+                plain - row_losses(model, dataset, fold.test, label), times, block_days=block_days
             )
             lines[title] = {
                 **scores(model, dataset, fold.test, label),

@@ -70,7 +70,7 @@ def test_lstm_in_mixed_precision_stays_near_float32() -> None:
         np.testing.assert_allclose(np.asarray(found).astype("float32"), expected, atol=0.03)
 
 
-@pytest.mark.parametrize("training", [True, False])  # the loop with its own gradient, and BlockLSTM
+@pytest.mark.parametrize("training", [True, False])  # a gradient of its own, and BlockLSTM
 def test_gradients_of_quick_and_plain_lstm_agree(x: np.ndarray, training: bool) -> None:
     import tensorflow as tf
 
@@ -78,7 +78,7 @@ def test_gradients_of_quick_and_plain_lstm_agree(x: np.ndarray, training: bool) 
 
     window, found = tf.constant(x), []
     for fused in (True, False):
-        layer = Recurrent(6, fused=fused, seed=1)
+        layer = Recurrent(6, fused=fused, own_gradient=fused, seed=1)
         with tf.GradientTape() as tape:
             tape.watch(window)
             loss = tf.reduce_sum(tf.sin(3 * layer(window, training=training)))

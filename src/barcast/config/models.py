@@ -123,7 +123,8 @@ class ModelConfig(Section):
     )
     recurrence: Literal["auto", "fused", "unrolled"] = Field(
         default="auto",
-        description="How LSTM steps run: TensorFlow's one fused operation, or unrolled keras.ops.",
+        description="How LSTM steps run: TensorFlow's one fused operation, unrolled keras.ops, or (auto) fused, with "
+        "wide networks trained through steps that use all cores and compile longer.",
     )
 
 

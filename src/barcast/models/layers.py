@@ -69,8 +69,10 @@ class Recurrent(keras.layers.Layer):
         recurrent_dropout: share of the recurrent weights dropped, one mask for a batch and all its steps (Merity et
             al., 2018): unlike a mask of each sample's state it leaves the steps fused.
         int8: hold the matrices as codes and scales of eight bits (for answering; they are not trained).
-        fused: answer through TensorFlow's BlockLSTM, in float32, where it is the backend (a small graph, quick to
-            compile), and train through `models.recurrence`, there and on JAX.
+        fused: run as TensorFlow's BlockLSTM, in float32, where it is the backend: a small graph, quick to compile;
+            on JAX as `models.recurrence`.
+        own_gradient: train through `models.recurrence` on TensorFlow too: slow to compile, but BlockLSTM's gradient
+            keeps to one core.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class Recurrent(keras.layers.Layer):
         *,
         recurrent_dropout: float = 0.0,
         fused: bool = False,
+        own_gradient: bool = False,
         int8: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.units, self.recurrent_dropout, self.fused, self.int8 = units, recurrent_dropout, fused, int8
+        self.own_gradient = own_gradient
         self.seeds = keras.random.SeedGenerator(seed)
         self.seed = seed
 
@@ -126,8 +130,7 @@ class Recurrent(keras.layers.Layer):
         backend = keras.backend.backend()
         if not self.fused or backend not in ("tensorflow", "jax"):
             return self._unrolled(x, recurrent)
-        # BlockLSTM answers quickly, but its gradient is slow and keeps to one core.
-        if backend == "tensorflow" and not training:
+        if backend == "tensorflow" and not (training and self.own_gradient):
             return self._fused(x, recurrent)
         kernel, bias = ops.convert_to_tensor(self.matrix("kernel")), self._bias()
         return recurrence.lstm(x, *(ops.cast(v, x.dtype) for v in (kernel, recurrent, bias)))

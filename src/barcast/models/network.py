@@ -16,6 +16,8 @@ from barcast.models.presets import Architecture
 
 # Share of training rows shown under the unknown symbol, so that id 0 can answer for one never seen.
 UNKNOWN_SHARE = 0.1
+# Networks whose widest LSTM layer has this many units train long enough to repay the compiling of unrolled steps.
+WIDE = 128
 
 
 class Network(keras.Model):
@@ -48,6 +50,7 @@ class Network(keras.Model):
                 units,
                 recurrent_dropout=a.recurrent_dropout,
                 fused=fused,
+                own_gradient=a.recurrence == "auto" and max(a.lstm_units) >= WIDE,
                 int8=a.int8,
                 seed=next(fresh),
                 name=f"lstm_{i}",

@@ -63,15 +63,23 @@ def _steps(projected: Any, recurrent: Any) -> Any:
 
         read = (gates, memories, _before(memories), wanted)
         (d_projected,) = _over_time(backward, (zero, zero), read, reverse=True)
-        flat = ops.reshape(_before(states), (-1, units)), ops.reshape(d_projected, (-1, 4 * units))
+        given_states, d_projected = _stacked(_before(states)), _stacked(d_projected)
+        flat = ops.reshape(given_states, (-1, units)), ops.reshape(d_projected, (-1, 4 * units))
         return d_projected, ops.matmul(ops.transpose(flat[0]), flat[1])
 
-    return states, gradient
+    return _stacked(states), gradient
 
 
 def _before(values: Any) -> Any:
-    """(T, B, U) moved one step later, zeros first."""
+    """Values of each time moved one step later, zeros first."""
+    if isinstance(values, list):
+        return [ops.zeros_like(values[0]), *values[:-1]]
     return ops.concatenate([ops.zeros_like(values[:1]), values[:-1]], axis=0)
+
+
+def _stacked(values: Any) -> Any:
+    """(T, ...) of the values of each time."""
+    return ops.stack(values) if isinstance(values, list) else values
 
 
 def _over_time(
@@ -80,17 +88,16 @@ def _over_time(
     read: tuple[Any, ...],
     *,
     reverse: bool = False,
-) -> tuple[Any, ...]:
-    """What `step(carried, values of one time)` gives at each time, stacked: a scan on JAX, elsewhere unrolled."""
+) -> Any:
+    """What `step(carried, values of one time)` gives at each time: scanned and stacked on JAX, lists elsewhere."""
     if keras.backend.backend() == "jax":
         # On an H100 a training step took half as long as with cuDNN's LSTM (docs: performance).
         import jax
 
-        found: tuple[Any, ...] = jax.lax.scan(step, carried, read, reverse=reverse)[1]
-        return found
-    times = list(zip(*(ops.unstack(values, axis=0) for values in read), strict=True))
+        return jax.lax.scan(step, carried, read, reverse=reverse)[1]
+    times = list(zip(*(v if isinstance(v, list) else ops.unstack(v, axis=0) for v in read), strict=True))
     given = []
     for at in reversed(times) if reverse else times:
         carried, written = step(carried, at)
         given.append(written)
-    return tuple(ops.stack(values) for values in zip(*(given[::-1] if reverse else given), strict=True))
+    return [list(values) for values in zip(*(given[::-1] if reverse else given), strict=True)]
