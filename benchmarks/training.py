@@ -93,7 +93,7 @@ def prepared(args: argparse.Namespace) -> tuple[Any, ...]:
 
     dataset, settings = dataset_of(args.rows, args.features, args.symbols), settings_of(args)
     fold = splits.holdout(dataset.rows, settings.splits)
-    common.set_seed(7)
+    common.begin(settings)
     thresholds = common.thresholds_of(dataset, fold, settings)
     made = targets.make(dataset, fold.train, thresholds, settings.training, settings.labels)
     shape = architecture(settings.model, num_features=args.features, lookback_bars=LOOKBACK)

@@ -12,12 +12,10 @@ import keras
 from keras import ops
 
 from barcast.models.layers import Normalise, Positions, Recurrent, SavedMasks
-from barcast.models.presets import Architecture
+from barcast.models.presets import WIDE, Architecture
 
 # Share of training rows shown under the unknown symbol, so that id 0 can answer for one never seen.
 UNKNOWN_SHARE = 0.1
-# Networks whose widest LSTM layer has this many units train long enough to repay the compiling of unrolled steps.
-WIDE = 128
 
 
 class Network(keras.Model):

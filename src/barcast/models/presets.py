@@ -92,6 +92,9 @@ class Preset:
     validation_rows: int | None = None
 
 
+# Networks whose widest LSTM layer has this many units train long enough to repay the compiling of unrolled steps.
+WIDE = 128
+
 PRESETS = {
     # Small enough for two cores.
     "laptop": Preset(

@@ -6,7 +6,6 @@ answers as a frame, `TrainedModel.export` its served form.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from barcast import lazy
@@ -35,10 +34,6 @@ __all__ = [
     "Settings",
     "PlainSettings",
 ]
-
-# An LSTM is a chain of small products: sharing each among threads costs more than it saves (a third slower on two
-# cores). TensorFlow reads this at its first operation; a user's own setting wins.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 _HOMES = {
     "fit_inputs": "inputs",

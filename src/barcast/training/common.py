@@ -13,7 +13,9 @@ from barcast import logs
 from barcast.datasets import Dataset
 from barcast.labels import Thresholds, fit_thresholds
 from barcast.models import calibration
+from barcast.models.presets import PRESETS, WIDE
 from barcast.splits import SPANS, Fold
+from barcast.training.answering import one_thread_an_operation
 from barcast.training.canaries import leaking_features
 from barcast.training.settings import Settings
 from barcast.training.targets import Targets
@@ -28,12 +30,14 @@ CALIBRATION_ROWS = 20_000
 FALLBACK = ("linear_coef", "linear_intercept", "return_coef", "return_intercept")
 
 
-def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and the backend, and ask TensorFlow for operations that repeat bit by bit."""
+def begin(settings: Settings) -> None:
+    """Before a fit: seed Python, NumPy and the backend, and ask TensorFlow for operations that repeat bit by bit."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if max(settings.model.lstm_units or PRESETS[settings.model.preset].lstm_units) < WIDE:
+        one_thread_an_operation()
     import keras
 
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(settings.seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -49,7 +49,7 @@ def distil(
         raise ModelError(f"A {teacher.info.kind} model cannot teach.", hint="Pass a network.")
     teacher.check(dataset)
     teacher.check_symbols(dataset)
-    common.set_seed(settings.seed)
+    common.begin(settings)
     config = settings.training
     targets = target_rows.make(dataset, fold.train, teacher.info.thresholds, config, settings.labels)
     shape = replace(teacher.architecture, **(sizes or STUDENT))

@@ -68,7 +68,7 @@ def update(
         raise DataError(f"{method} needs rows that the model has learned before.", hint="Pass old_rows.")
     model.check(dataset)
     model.check_symbols(dataset)
-    common.set_seed(settings.seed)
+    common.begin(settings)
     known = fold.train if old_rows is None else np.concatenate([fold.train, old_rows])
     targets = target_rows.make(dataset, known, model.info.thresholds, config, settings.labels)
     network = progressive(model, settings.seed) if method == "progressive" else copy_of(model, settings.seed)
@@ -139,7 +139,7 @@ def recalibrate(model: TrainedModel | Path, dataset: Dataset, fold: Fold, settin
         model = TrainedModel.load(Path(model))
     model.check(dataset)
     model.check_symbols(dataset)
-    common.set_seed(settings.seed)
+    common.begin(settings)
     network = copy_of(model, settings.seed)
     fitted = common.calibrate(network, dataset, fold.calibration, dataset.classes(model.info.thresholds))
     if "temperature" not in fitted:

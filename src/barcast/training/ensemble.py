@@ -63,7 +63,7 @@ def train_ensemble(
     for member in (network, linear):
         member.check(dataset)
         member.check_symbols(dataset)
-    common.set_seed(settings.seed)
+    common.begin(settings)
     targets = target_rows.make(
         dataset, fold.train, network.info.thresholds, settings.training, settings.labels
     )

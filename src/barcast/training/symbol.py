@@ -88,7 +88,7 @@ def train_symbol(
         )
     parent.check(dataset)
     parent.check_symbols(dataset)
-    common.set_seed(settings.seed)
+    common.begin(settings)
     dataset, mine = common.alone(dataset, fold, symbol)
     config = settings.training
     targets = target_rows.make(dataset, mine.train, parent.info.thresholds, config, settings.labels)

@@ -120,7 +120,7 @@ def make_cut(dataset: Dataset, train: np.ndarray, test: np.ndarray, settings: Se
 
 def score_fold(dataset: Dataset, cut: Cut, settings: Settings) -> float:
     """Log loss on the cut's test rows of a network trained on its other rows."""
-    common.set_seed(settings.seed)
+    common.begin(settings)
     targets = target_rows.make(dataset, cut.fit, cut.thresholds, settings.training, settings.labels)
     shape = architecture(
         settings.model,

@@ -67,7 +67,7 @@ def train_universal(
             f"model.symbol_capacity = {settings.model.symbol_capacity}.",
             hint="Raise model.symbol_capacity above the number of symbols.",
         )
-    common.set_seed(settings.seed)
+    common.begin(settings)
     thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
     targets = target_rows.make(dataset, fold.train, thresholds, config, settings.labels)
     inputs = inputs or fit_inputs(dataset, fold.train, settings, thresholds=thresholds)
@@ -159,7 +159,7 @@ def train_linear(
 ) -> TrainedModel:
     """Fit the linear baseline on all symbols; arguments and errors as in `train_universal`."""
     started = time.perf_counter()
-    common.set_seed(settings.seed)
+    common.begin(settings)
     thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
     targets = target_rows.make(dataset, fold.train, thresholds, settings.training, settings.labels)
     inputs = inputs or fit_inputs(dataset, fold.train, settings, thresholds=thresholds)
