@@ -97,9 +97,7 @@ WIDE = 128
 
 PRESETS = {
     # Small enough for two cores.
-    "laptop": Preset(
-        (64, 32, 16), 0.2, 0.0, 4, 16, 0.1, (64, 32, 16), 0.3, 8, 16, 256, 8, 3, 40_000, 10_000
-    ),
+    "laptop": Preset((64, 32, 16), 0.2, 0.0, 4, 16, 0.1, (64, 32, 16), 0.3, 8, 16, 256, 8, 3, 40_000, 10_000),
     # The documented sizes.
     "standard": Preset((128, 64, 32), 0.2, 0.1, 8, 64, 0.1, (64, 32, 16), 0.3, 16, 32, 64, 100, 15),
     # About 2.5 million parameters at 160 features.
