@@ -25,10 +25,10 @@ from barcast.config.operations import QueueConfig
 from barcast.errors import BarcastError, ConfigError
 from barcast.operations.queue import Lease, LeaseLostError, TrainingQueue
 from barcast.operations.queue_store import QueueError
+from barcast.workers import THREADS
 
 Job = Callable[[Config, Lease], "dict[str, Any] | None"]
 LOST = 70  # exit status of a process whose job was given to another
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def job_function(name: str) -> Job:
@@ -147,7 +147,7 @@ def run_one(queue: TrainingQueue, config: Config, job: Job, *, end: Callable[[in
     beat = threading.Thread(target=_beat, args=(queue, lease, over, end), daemon=True)
     beat.start()
     try:
-        for name in _THREADS:
+        for name in THREADS:
             os.environ[name] = str(lease.cores)
         log.info("job started")
         try:

@@ -69,13 +69,13 @@ def evaluate(
                 )
             if candidate.word == names.LINEAR:
                 trees = beside.submit(measuring.lightgbm, dataset, fold, frame, config)
-            candidates.recorded_file(folder, candidate.word).write_text(
-                fingerprint.record(candidate.folder).to_json()
-            )
             if not candidate.new:
                 if candidates.live_version(registry, candidate.word) is not None:  # it is what answers now
                     frame.write_parquet(candidates.results_file(folder, candidate.word, champion=True))
                 continue
+            candidates.recorded_file(folder, candidate.word).write_text(
+                fingerprint.record(candidate.folder).to_json()
+            )
             incumbents.score(run, registry, candidate.word, dataset, rows, thresholds, folder)
         if not any(candidate.word == names.ENSEMBLE for candidate in found):
             # where it is live, it answers for symbols

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +31,6 @@ FALLBACK = ("linear_coef", "linear_intercept", "return_coef", "return_intercept"
 
 def begin(settings: Settings) -> None:
     """Before a fit: seed Python, NumPy and the backend, and ask TensorFlow for operations that repeat bit by bit."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if max(settings.model.lstm_units or PRESETS[settings.model.preset].lstm_units) < WIDE:
         one_thread_an_operation()
     import keras
