@@ -88,14 +88,13 @@ def test_weights_follow_performance_by_regime() -> None:
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-6)
 
 
-def test_reweigh_moves_the_vote_to_recent_rows(joined: Any, dataset: Any, fold: Any) -> None:
-    before = np.asarray(joined.network.voting.table)
-    try:
-        table = ensemble.reweigh(joined, dataset, fold.test, half_life_rows=50)
-        np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-5)
-        assert not np.array_equal(before, table)
-    finally:
-        joined.network.voting.table.assign(before)
+def test_vote_leans_to_the_member_that_did_well_lately() -> None:
+    label, regime = np.zeros(400, dtype=int), np.zeros(400, dtype=int)
+    good, bad = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.4, 0.4])
+    early = np.arange(400)[:, None] < 300  # the first member is right three times of four, but not of late
+    each = np.stack([np.where(early, good, bad), np.where(early, bad, good)], axis=1)
+    assert ensemble.weights_table(each, regime, label)[0, 0] > 0.9
+    assert ensemble.weights_table(each, regime, label, recency=ensemble.fading(400, 50))[0, 1] > 0.9
 
 
 def test_members_of_different_kinds_are_refused(

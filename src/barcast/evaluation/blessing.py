@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,12 @@ import polars as pl
 
 from barcast.config.evaluation import EvaluationConfig
 from barcast.evaluation import frames
+from barcast.workers import Workers
 
 SLICES = ("symbol", "regime", "hour", "confidence_band")
 _MODEL = "judged_model"
 _NOT_JUDGED = ("confidence_band",)  # a model chooses its own bands: shown, but no ground for a refusal
+_ROWS_OF_A_PROCESS = 2_500  # with fewer, importing TFX once more takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,13 @@ class Blessing:
 Pair = tuple[pl.DataFrame, pl.DataFrame | None]
 
 
-def bless(
-    pairs: Mapping[str, Pair], config: EvaluationConfig | None = None, *, output: Path | None = None
-) -> dict[str, Blessing]:
-    """Run the sliced analysis of every model in one call.
+def bless(pairs: Mapping[str, Pair], config: EvaluationConfig | None = None) -> dict[str, Blessing]:
+    """Run the sliced analysis of every model, models spread over the cores.
 
     Args:
         pairs: model -> (candidate, incumbent) predictions frames of the same rows; without an incumbent only values
             are judged. All models share `tfma_max_rows` rows, drawn from the whole window: those of one symbol
             together as many as each of the others, so that five hundred of them cost what one costs.
-        output: folder for TFMA's files, for its own viewers; a temporary one otherwise.
     """
     config = config or EvaluationConfig()
     checked = {
@@ -76,13 +74,34 @@ def bless(
     most = dict.fromkeys(checked, share) | dict.fromkeys(
         single, max(config.tfma_min_slice_rows, share // max(1, len(single)))
     )
-    data = pl.concat([_examples(name, *pair, most[name]) for name, pair in checked.items()])
+    examples = {name: _examples(name, *pair, most[name]) for name, pair in checked.items()}
     compared = {name: rival is not None for name, (_, rival) in checked.items()}
-    if output is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _analyse(data, compared, config, Path(folder))
-    output.mkdir(parents=True, exist_ok=True)
-    return _analyse(data, compared, config, output)
+    rows = sum(frame.height for frame in examples.values())
+    found: dict[str, Blessing] = {}
+    with Workers(most=max(1, min(len(examples), rows // _ROWS_OF_A_PROCESS))) as pool:
+        parts = _parts({name: frame.height for name, frame in examples.items()}, pool.count)
+        tasks = {
+            ", ".join(part): (
+                _analyse,
+                pl.concat([examples[name] for name in part]),
+                {name: compared[name] for name in part},
+                config,
+            )
+            for part in parts
+        }
+        for _, blessings in pool.run(tasks):
+            if isinstance(blessings, BaseException):
+                raise blessings
+            found |= blessings
+    return {name: found[name] for name in pairs}
+
+
+def _parts(rows: Mapping[str, int], count: int) -> list[list[str]]:
+    """The models in at most `count` parts of about as many rows."""
+    parts: list[list[str]] = [[] for _ in range(count)]
+    for name in sorted(rows, key=lambda name: -rows[name]):
+        min(parts, key=lambda part: sum(rows[n] for n in part)).append(name)
+    return [part for part in parts if part]
 
 
 def _examples(name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, most: int) -> pl.DataFrame:
@@ -105,7 +124,7 @@ def _examples(name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, most: i
 
 
 def _analyse(
-    data: pl.DataFrame, compared: Mapping[str, bool], config: EvaluationConfig, folder: Path
+    data: pl.DataFrame, compared: Mapping[str, bool], config: EvaluationConfig
 ) -> dict[str, Blessing]:
     import tensorflow_model_analysis as tfma
     from tensorflow_model_analysis.proto import config_pb2 as spec
@@ -120,9 +139,10 @@ def _analyse(
         ],
         metrics_specs=[_metrics(spec, name, _threshold(spec, config, keys, data)) for name in names],
     )
-    tfma.analyze_raw_data(data.to_pandas(), eval_config, output_path=str(folder))
-    own, base = (_values(tfma.load_eval_result(str(folder), model_name=n)) for n in names)
-    validation = tfma.load_validation_result(str(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        tfma.analyze_raw_data(data.to_pandas(), eval_config, output_path=folder)
+        own, base = (_values(tfma.load_eval_result(folder, model_name=n)) for n in names)
+        validation = tfma.load_validation_result(folder)
     failed = {
         _slice_key((k.column, _text(k)) for k in found.slice_key.single_slice_keys)
         for found in validation.metric_validations_per_slice

@@ -57,9 +57,9 @@ class ModelInfo:
 def one_thread_an_operation() -> None:
     """BlockLSTM is a chain of small products: sharing each among threads costs a third of the time on two cores.
 
-    TensorFlow reads this at its first operation; a user's own setting wins.
+    TensorFlow reads this at its first operation.
     """
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 
 
 def in_batches(

@@ -1,7 +1,7 @@
 """Fitting the ensemble: specialists on training rows, meta model and vote weights on validation rows.
 
 A trained network and a trained linear baseline go in with a dataset and a fold; one TrainedModel of kind "ensemble"
-comes out. `member_scores` tracks each member, `reweigh` moves the vote towards who did well lately.
+comes out: the vote leans to who did well lately in each regime. `member_scores` tracks each member.
 """
 
 from __future__ import annotations
@@ -224,18 +224,3 @@ def member_scores(model: ExportedModel, dataset: Dataset, rows: np.ndarray) -> p
                 }
             )
     return pl.DataFrame(lines)
-
-
-def reweigh(
-    model: TrainedModel, dataset: Dataset, rows: np.ndarray, *, half_life_rows: int = 500
-) -> np.ndarray:
-    """Set the vote weights by performance on recent labelled rows, newest counting most; gives the table (R, M)."""
-    if model.info.kind != "ensemble":
-        raise ModelError(f"A {model.info.kind} model has no votes to weigh.", hint="Pass an ensemble.")
-    rows = in_time(dataset, rows)
-    each, base = member_probabilities(model.network, dataset, rows)
-    label = dataset.classes(model.info.thresholds)[rows].astype(int)
-    regime = base["volatility_regime"].argmax(axis=1)
-    table = weights_table(each, regime, label, recency=fading(len(rows), half_life_rows))
-    model.network.voting.table.assign(table)
-    return table

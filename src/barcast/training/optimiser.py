@@ -7,6 +7,9 @@ from typing import Any
 
 from barcast.config.models import TrainingConfig
 
+# Variables with one of these in their name do not shrink towards zero.
+KEEPS = ("bias", "gamma", "beta", "embeddings")
+
 
 def learning_rate(
     step: int, total_steps: int, *, peak: float, warmup_share: float, last_share: float
@@ -29,7 +32,12 @@ def adamw(config: TrainingConfig) -> Any:
         global_clipnorm=config.clip_norm,
         gradient_accumulation_steps=config.accumulate_steps if config.accumulate_steps > 1 else None,
     )
-    optimiser.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
+    optimiser.exclude_from_weight_decay(var_names=list(KEEPS))
     if config.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimiser)
     return optimiser
+
+
+def decays(variable: Any) -> bool:
+    """Whether the weight decay reaches a variable."""
+    return not any(word in variable.name for word in KEEPS)

@@ -43,6 +43,7 @@ class JaxSteps:
         import jax.numpy as jnp
 
         self.optimiser = optimiser
+        optimiser.build(self.network.trainable_variables)
         network, dataset, config = self.network, self.dataset, self.config
         self.network_variables = network.trainable_variables, network.non_trainable_variables
         # Arguments of the compiled functions: as constants they would be copied into them.

@@ -230,6 +230,8 @@ def plots(study: Any, folder: Path) -> list[Path]:
     paths = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # A choice of which only one value was tried has an axis of no length.
+        warnings.filterwarnings("ignore", message="Attempting to set identical low and high")
         for name, draw in kinds.items():
             draw(study, target_name="mean log loss")
             figure = plt.gcf()

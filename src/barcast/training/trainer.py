@@ -120,7 +120,6 @@ def fit(
     if plan.validation_rows is not None:
         validation = spread(validation, plan.validation_rows)
     optimiser = adamw(config)
-    optimiser.build(network.trainable_variables)
     steps = steps or make_steps(network, dataset, targets, config.loss, term)
     steps.begin(optimiser)
     variables = checkpoints.all_variables(network) + list(optimiser.variables)
