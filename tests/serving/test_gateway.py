@@ -148,6 +148,7 @@ def test_path_with_traversal_reads_no_file(door: Door, path: str) -> None:
     "change",
     [
         {"entry_price": 0},
+        {"entry_price": 0.001},  # a thousandth of the exit: another unit
         {"entry_price": "NaN"},
         {"action": "HOLD"},
         {"trade_id": "a b"},

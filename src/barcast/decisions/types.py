@@ -73,6 +73,9 @@ class Market:
         return self.correlation[self.symbols.index(left)][self.symbols.index(right)]
 
 
+_MOST = 1e18  # of anything counted or priced: their products stay finite
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,9 +84,9 @@ class Position(_Record):
     """An open position. Quantity is signed, in units of the symbol; prices as traded."""
 
     symbol: str = Field(min_length=1, max_length=64)
-    quantity: float = Field(allow_inf_nan=False)
-    price: float = Field(gt=0, allow_inf_nan=False, description="Latest price.")
-    entry_price: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    quantity: float = Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)
+    price: float = Field(gt=0, le=_MOST, allow_inf_nan=False, description="Latest price.")
+    entry_price: float | None = Field(default=None, gt=0, le=_MOST, allow_inf_nan=False)
 
     @property
     def value(self) -> float:
@@ -105,8 +108,8 @@ class Trade(_Record):
 class Account(_Record):
     """Equity, positions and recent trades, from the paper account or from outside."""
 
-    equity: float = Field(gt=0, allow_inf_nan=False)
-    peak_equity: float = Field(gt=0, allow_inf_nan=False)
+    equity: float = Field(gt=0, le=_MOST, allow_inf_nan=False)
+    peak_equity: float = Field(gt=0, le=_MOST, allow_inf_nan=False)
     positions: tuple[Position, ...] = Field(default=(), max_length=1000)
     trades: tuple[Trade, ...] = Field(default=(), max_length=10_000)
     emergency_reason: str = Field(

@@ -40,7 +40,30 @@ MEMBERS = "members"
 EXPLAIN_STEPS = 16
 
 
-def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes] | None = None) -> Path:
+def answering(network: Any) -> Any:
+    """`network.answer` compiled: windows (B, T, F) and ids (B,) to OUTPUTS, float32; the signature `serving_default`."""
+    import tensorflow as tf
+
+    bars, features = network.architecture.lookback_bars, network.architecture.num_features
+    window = tf.TensorSpec([None, bars, features], tf.float32, name="window")
+    symbol_id = tf.TensorSpec([None], tf.int32, name="symbol_id")
+
+    @tf.function(input_signature=[window, symbol_id], autograph=False)
+    def serving_default(window: Any, symbol_id: Any) -> dict[str, Any]:
+        found = network.answer(window, symbol_id)
+        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in OUTPUTS}
+
+    return serving_default
+
+
+def export(
+    network: Any,
+    path: Path,
+    *,
+    mean: np.ndarray,
+    extra: dict[str, bytes] | None = None,
+    answer: Any = None,
+) -> Path:
     """Write `network` as a SavedModel folder, atomically.
 
     Args:
@@ -48,6 +71,7 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
         path: the folder to create; it must not exist.
         mean: (F,) training mean, the starting point of `explain`.
         extra: files of `assets.extra/` by name.
+        answer: what `answering` gave for this network, where it has been compiled already.
 
     Raises:
         ModelError: the folder exists.
@@ -60,6 +84,7 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
             f"{path} exists already.", hint="A version directory is written once; choose another."
         )
     bars, features = network.architecture.lookback_bars, network.architecture.num_features
+    serving_default = answer or answering(network)
     module = tf.Module()
     # tf.Module follows attributes that are TensorFlow variables; Keras variables are given as such.
     module.kept = [v.value for v in network.variables]
@@ -67,17 +92,9 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
     window = tf.TensorSpec([None, bars, features], tf.float32, name="window")
     symbol_id = tf.TensorSpec([None], tf.int32, name="symbol_id")
 
-    def answer(window: Any, symbol_id: Any) -> dict[str, Any]:
-        found = network.answer(window, symbol_id)
-        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in OUTPUTS}
-
-    @tf.function(input_signature=[window, symbol_id], autograph=False)
-    def serving_default(window: Any, symbol_id: Any) -> dict[str, Any]:
-        return answer(window, symbol_id)
-
     @tf.function(input_signature=[window, symbol_id], autograph=False)
     def explain(window: Any, symbol_id: Any) -> dict[str, Any]:
-        chosen = tf.argmax(answer(window, symbol_id)["probabilities"], axis=-1)
+        chosen = tf.argmax(serving_default(window, symbol_id)["probabilities"], axis=-1)
         batch = tf.shape(window)[0]
         # Midpoints of the steps: the error falls with the square of their number.
         share = (tf.range(EXPLAIN_STEPS, dtype=tf.float32) + 0.5) / EXPLAIN_STEPS
@@ -99,7 +116,7 @@ def export(network: Any, path: Path, *, mean: np.ndarray, extra: dict[str, bytes
                 "symbol_id": tf.io.FixedLenFeature([], tf.int64, default_value=0),
             },
         )
-        return answer(parsed["window"], tf.cast(parsed["symbol_id"], tf.int32))
+        return dict(serving_default(parsed["window"], tf.cast(parsed["symbol_id"], tf.int32)))
 
     signatures = {
         "serving_default": serving_default,

@@ -7,10 +7,14 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from barcast.serving.market import micros
 from barcast.serving.types import Prediction
+
+
+# No trade multiplies its price by more; prices in two units do.
+_LARGEST_MOVE = 1000.0
 
 
 class TradeReport(BaseModel):
@@ -38,6 +42,16 @@ class TradeReport(BaseModel):
         default=None, max_length=64, description="The answer it followed, if any."
     )
     stopped_early: bool = Field(default=False, description="Closed before its horizon.")
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> TradeReport:
+        low, high = sorted((self.entry_price, self.exit_price))
+        if low < high / _LARGEST_MOVE:
+            raise ValueError(
+                f"entry_price {self.entry_price:g} and exit_price {self.exit_price:g} lie more than "
+                f"{_LARGEST_MOVE:g} times apart: give both in the same unit, as traded"
+            )
+        return self
 
     @property
     def net_return(self) -> float:

@@ -127,7 +127,7 @@ class Answering(ABC):
         return ids
 
     def answers(self, dataset: Dataset, rows: np.ndarray, *, batch_size: int = 512) -> dict[str, np.ndarray]:
-        """The contract's outputs (and `confidence_logit`) of the given rows, arrays with len(rows) first.
+        """The contract's outputs of the given rows, arrays with len(rows) first.
 
         Raises:
             ModelError: features of another generation, or an unknown value in a window.

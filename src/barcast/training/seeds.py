@@ -61,15 +61,14 @@ def beside(
         others = pool.run(tasks)
 
         def noise(model: TrainedModel) -> dict[str, float]:
-            frames = []
+            if not seeds:
+                return {}
+            frames = [predictions(model, datasets.load(dataset), fold)]
             for _, found in others:
                 if isinstance(found, Exception):
                     raise found
                 frames.append(found)
-            if not frames:
-                return {}
-            first = predictions(model, datasets.load(dataset), fold)
-            return gate.seed_noise([first, *frames], config.costs, horizon_bars=config.horizon_bars)
+            return gate.seed_noise(frames, config.costs, horizon_bars=config.horizon_bars)
 
         yield noise
 

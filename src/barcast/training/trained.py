@@ -60,9 +60,7 @@ class TrainedModel(Answering):
         import tensorflow as tf
 
         if self._answer is None:
-            shape = (None, self.info.lookback_bars, len(self.info.feature_names))
-            spec = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int32)]
-            self._answer = tf.function(self.network.answer, input_signature=spec, autograph=False)
+            self._answer = savedmodel.answering(self.network)
         return dict(self._answer(tf.constant(windows), tf.constant(symbol_ids)))
 
     def summary(self) -> dict[str, float]:
@@ -123,7 +121,9 @@ class TrainedModel(Answering):
         Raises:
             ModelError: the folder exists.
         """
-        return savedmodel.export(self.network, Path(path), mean=self.reference["mean"], extra=self.files())
+        return savedmodel.export(
+            self.network, Path(path), mean=self.reference["mean"], extra=self.files(), answer=self._answer
+        )
 
     @classmethod
     def load(cls, folder: Path) -> TrainedModel:
