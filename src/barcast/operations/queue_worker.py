@@ -28,6 +28,7 @@ from barcast.operations.queue_store import QueueError
 from barcast.workers import THREADS
 
 Job = Callable[[Config, Lease], "dict[str, Any] | None"]
+_BEAT_SECONDS = 10.0  # a sign of life under way may take as long
 LOST = 70  # exit status of a process whose job was given to another
 
 
@@ -171,6 +172,8 @@ def run_one(queue: TrainingQueue, config: Config, job: Job, *, end: Callable[[in
         return "lost"
     finally:
         over.set()
+        # A thread that the interpreter's end finds inside the database would keep locks that the end itself needs.
+        beat.join(_BEAT_SECONDS)
         lease.unlock()
 
 
@@ -215,9 +218,14 @@ def _wake_main_thread() -> None:
 def main() -> int:
     """`python -m barcast.operations.queue_worker`: the process of one job; reads its settings from standard input."""
 
+    told = False
+
     def stop(*_: object) -> None:
+        nonlocal told
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the job is being given back: once is enough
-        raise _StoppedError
+        if not told:  # the same signal, passed on, may have come before it was ignored
+            told = True
+            raise _StoppedError
 
     try:
         _wake_main_thread()
