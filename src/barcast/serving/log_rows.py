@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from barcast.serving.market import micros
 from barcast.serving.types import Prediction
 
-
 # No trade multiplies its price by more; prices in two units do.
 _LARGEST_MOVE = 1000.0
 

@@ -67,27 +67,29 @@ def candidate_server(
     in_pods = run.config.gate.infrastructure == "tensorflow_serving"
     # a pod reads the candidate from the claim of served models; `.candidates` is no model's name
     folder = run.workspace.models / ".candidates" / run.key if in_pods else run.folder / "candidates"
-    bases = {}
-    try:
+
+    def fetched() -> dict[str, Path]:
+        bases = {}
         for item in versions:
             name, version = registry.model_name(item["word"]), int(item["version"])
-            fetched = registry.tracking.fetch(name, version, "model", folder / "fetched" / name)
-            base = folder / "served" / name
-            base.mkdir(parents=True, exist_ok=True)
-            shutil.move(fetched, base / str(version))
-            bases[name] = base
-        with _pods(run, registry, bases) if in_pods else _embedded(registry, bases) as confirm:
+            found = registry.tracking.fetch(name, version, "model", folder / "fetched" / name)
+            bases[name] = folder / "served" / name
+            bases[name].mkdir(parents=True, exist_ok=True)
+            shutil.move(found, bases[name] / str(version))
+        return bases
+
+    try:
+        with _pods(run, registry, fetched()) if in_pods else _embedded(registry, fetched) as confirm:
             yield confirm
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _embedded(registry: Registry, bases: Mapping[str, Path]) -> Iterator[Confirm]:
+def _embedded(registry: Registry, fetched: Callable[[], Mapping[str, Path]]) -> Iterator[Confirm]:
     from barcast.serving.model_server import start
 
-    folders = {name: str(base) for name, base in bases.items()}
-    with start(models=folders, **_FOR_A_MOMENT) as server:
+    with start(models=fetched, **_FOR_A_MOMENT) as server:  # MLflow and TensorFlow begin side by side
         yield lambda word, version: _largest_difference(registry, word, version, server.endpoint)
 
 

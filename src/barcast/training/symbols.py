@@ -93,15 +93,20 @@ def _rungs(parent: str, before: float | None, after: float) -> dict[str, float]:
     return ({} if before is None else {"universal": before}) | {f"from {parent}": after}
 
 
-def _ensemble(universal: str, linear: str, dataset_folder: str, fold: Fold, settings: Any, path: str) -> Any:
-    """The ensemble of both with its specialists, exported; its validation log loss by share of the meta model."""
+def _ensemble(universal: Path, linear: Path, dataset: Path, fold: Fold, settings: Any, path: Path) -> Outcome:
+    """The ensemble of both with its specialists, exported."""
     from barcast.training.ensemble import train_ensemble
     from barcast.training.trained import TrainedModel
 
-    network, baseline = (TrainedModel.load(Path(folder)) for folder in (universal, linear))
-    model = train_ensemble(network, baseline, datasets.load(Path(dataset_folder)), fold, settings)
-    model.export(Path(path))
-    return model.info.facts["validation_log_loss"]
+    try:
+        network, baseline = (TrainedModel.load(folder) for folder in (universal, linear))
+        model = train_ensemble(network, baseline, datasets.load(dataset), fold, settings)
+        model.export(path)
+    except Exception as error:  # one failure stops no other
+        return Outcome(names.ENSEMBLE, None, f"{type(error).__name__}: {error}")
+    return Outcome(
+        names.ENSEMBLE, path, rungs={"joined": min(model.info.facts["validation_log_loss"].values())}
+    )
 
 
 def _export(
@@ -170,7 +175,7 @@ def train_symbols(
     def exported(symbol: str) -> str | None:
         return None if export_dir is None else str(Path(export_dir) / names.slug(symbol))
 
-    with Workers(workers or config.workers, most=len(symbols)) as pool:
+    with Workers(workers or config.workers, most=max(1, len(own_symbols))) as pool:
 
         def fit_from(parents: Mapping[str, tuple[str, Path]]) -> None:
             tasks: dict[str, tuple[Any, ...]] = {
@@ -186,25 +191,14 @@ def train_symbols(
                 )
                 for symbol, (name, parent) in parents.items()
             }
+            results = pool.run(tasks)
             if joined is not None and names.ENSEMBLE not in found:
-                tasks = {
-                    names.ENSEMBLE: (
-                        _ensemble,
-                        str(universal),
-                        str(linear),
-                        str(source),
-                        fold,
-                        settings,
-                        str(joined),
-                    ),
-                    **tasks,
-                }
-            for symbol, result in pool.run(tasks):
-                if symbol == names.ENSEMBLE:
-                    failed = f"{type(result).__name__}: {result}" if isinstance(result, Exception) else ""
-                    found[symbol] = Outcome(symbol, None if failed else joined, failed)
-                    say("ensemble", failed or f"joined, validation log loss {min(result.values()):.4f}")
-                    continue
+                # Here, beside the workers: as one task among theirs it would leave one of them without work at the end.
+                made = found[names.ENSEMBLE] = _ensemble(
+                    Path(universal), Path(linear or ""), source, fold, settings, joined
+                )
+                say("ensemble", made.error or f"joined, validation log loss {made.rungs['joined']:.4f}")
+            for symbol, result in results:
                 name = parents[symbol][0]
                 before = found.get(symbol)
                 if isinstance(result, Exception):

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from barcast.errors import ServingError
@@ -89,7 +90,7 @@ def _wait_ready(
 @contextmanager
 def start(
     *,
-    models: Mapping[str, str | Path] | None = None,
+    models: Mapping[str, str | Path] | Callable[[], Mapping[str, str | Path]] | None = None,
     model_config_file: str | Path | None = None,
     port: int = 0,
     rest_api_port: int | str = 0,
@@ -99,7 +100,8 @@ def start(
     """A model server in its own process, ready when the block begins, gone when it ends.
 
     Args:
-        models: name → base path, instead of a configuration file.
+        models: name → base path, instead of a configuration file; or a function that gives them, called while the
+            server starts.
         model_config_file: ModelServerConfig in text format.
         port: gRPC port; 0 takes any free one.
         rest_api_port: REST port; 0 is off, "auto" takes any free one.
@@ -109,44 +111,49 @@ def start(
     Raises:
         ServingError: it ended or was not ready in time; with its last words.
     """
-    with tempfile.TemporaryDirectory(prefix="barcast-model-server-") as folder:
+    with tempfile.TemporaryDirectory(prefix="barcast-model-server-") as folder, ExitStack() as ends:
         log = Path(folder) / "log"
+        ready, write = _pipe(ends)
+        passed = [write]
         if models is not None:
-            model_config_file = Path(folder) / "models.config"
-            model_config_file.write_text(_config_text(models), encoding="utf-8")
-        read, write = os.pipe()
+            # The server reads its configuration once TensorFlow is there: until then it need not be known.
+            reader, writer = _pipe(ends)
+            model_config_file = f"/dev/fd/{reader.fileno()}"
+            passed.append(reader)
+        given = {
+            "port": port,
+            "rest_api_port": rest_api_port,
+            "model_config_file": model_config_file,
+            "ready_fd": write.fileno(),
+            **flags,
+        }
+        command = [sys.executable, "-m", "barcast.serving.model_server", *command_line(given)]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                pass_fds=[end.fileno() for end in passed],
+            )
+        for end in passed:
+            end.close()
         try:
-            command = [
-                sys.executable,
-                "-m",
-                "barcast.serving.model_server",
-                *command_line(
-                    {
-                        "port": port,
-                        "rest_api_port": rest_api_port,
-                        "model_config_file": model_config_file,
-                        "ready_fd": write,
-                        **flags,
-                    }
-                ),
-            ]
-            with log.open("wb") as file:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=(write,)
-                )
-            os.close(write)
-            write = -1
-            try:
-                ports = _wait_ready(process, read, log, timeout_seconds)
-                host = str(flags.get("bind_address", "127.0.0.1"))
-                rest = f"{host}:{ports['rest_port']}" if ports["rest_port"] else ""
-                yield RunningServer(f"{host}:{ports['port']}", rest, process, log)
-            finally:
-                _end(process)
+            if models is not None:
+                with writer, suppress(BrokenPipeError):  # it has ended: its last words say more
+                    writer.write(_config_text(models() if callable(models) else models).encode())
+            ports = _wait_ready(process, ready.fileno(), log, timeout_seconds)
+            host = str(flags.get("bind_address", "127.0.0.1"))
+            rest = f"{host}:{ports['rest_port']}" if ports["rest_port"] else ""
+            yield RunningServer(f"{host}:{ports['port']}", rest, process, log)
         finally:
-            os.close(read)
-            if write >= 0:
-                os.close(write)
+            _end(process)
+
+
+def _pipe(ends: ExitStack) -> tuple[FileIO, FileIO]:
+    """Reading and writing end, both closed with `ends`."""
+    reader, writer = os.pipe()
+    return ends.enter_context(FileIO(reader, "r")), ends.enter_context(FileIO(writer, "w"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
