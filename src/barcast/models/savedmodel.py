@@ -41,7 +41,7 @@ EXPLAIN_STEPS = 16
 
 
 def answering(network: Any) -> Any:
-    """`network.answer` compiled, the signature `serving_default`: windows (B, T, F) and ids (B,) to OUTPUTS, float32."""
+    """`network.answer` compiled, as signature `serving_default`: windows (B, T, F) and ids (B,) to OUTPUTS."""
     import tensorflow as tf
 
     bars, features = network.architecture.lookback_bars, network.architecture.num_features

@@ -51,7 +51,7 @@ def evaluate(
     registry = Registry(run.workspace, config)
     found = candidates.found(linear, universal, symbols, only_own)
     operational = {}
-    with ThreadPoolExecutor(1) as beside:  # trees grow and the network explains itself while others are asked
+    with ThreadPoolExecutor(1) as beside:  # trees grow on a core of their own while networks are asked
         for candidate in found:
             run.note(f"scoring {candidate.word}")
             rows = fold.test
@@ -62,7 +62,7 @@ def evaluate(
             frame.write_parquet(candidates.results_file(folder, candidate.word))
             operational[candidate.word] = summary.operational(model, candidate.folder, dataset, rows)
             if candidate.word == names.UNIVERSAL:
-                explained = beside.submit(explaining.explain, model, dataset, fold, thresholds, folder)
+                explaining.explain(model, dataset, fold, thresholds, folder)
             if candidate.word == names.ENSEMBLE:
                 member_scores(model, dataset, spread(rows, _MEMBER_ROWS)).write_csv(
                     run.folder / "members.csv"
@@ -81,7 +81,6 @@ def evaluate(
             # where it is live, it answers for symbols
             incumbents.score(run, registry, names.ENSEMBLE, dataset, fold.test, thresholds, folder)
         trees.result().write_parquet(folder / "baseline-lightgbm.parquet")
-        explained.result()
     rungs = measuring.ladder(folder)
     rungs.write_csv(run.folder / "ladder.csv")
     run.note(measuring.ladder_words(rungs))
