@@ -65,7 +65,7 @@ def settings_of(args: argparse.Namespace) -> Any:
     from barcast.training import PlainSettings
 
     return PlainSettings(
-        model=ModelConfig(preset=args.preset),
+        model=ModelConfig(preset=args.preset, recurrence=args.recurrence),
         training=TrainingConfig(batch_size=args.batch, max_epochs=args.epochs, patience_epochs=99),
     )
 
@@ -193,7 +193,7 @@ def stock(args: argparse.Namespace) -> dict[str, float]:
 def in_own_process(side: str, args: argparse.Namespace) -> dict[str, float]:
     """One side in a fresh process, so that memory is its own."""
     command = [sys.executable, __file__, "--side", side]
-    for name in ("preset", "features", "rows", "batch", "epochs", "symbols"):
+    for name in ("preset", "features", "rows", "batch", "epochs", "symbols", "recurrence"):
         command += [f"--{name}", str(getattr(args, name))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -207,7 +207,7 @@ def compared(args: argparse.Namespace) -> list[dict[str, Any]]:
     from _common import row
 
     a, b = in_own_process("ours", args), in_own_process("stock", args)
-    what = f"{args.preset}, {args.features} features, batch {args.batch}"
+    what = f"{args.preset}, {args.features} features, batch {args.batch}, LSTM {args.recurrence}"
     return [
         row(f"training, {what}", a["samples_per_second"], b["samples_per_second"], "samples/s"),
         *[
@@ -235,6 +235,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="The preset's own without it.")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--symbols", type=int, default=1)
+    parser.add_argument(
+        "--recurrence",
+        choices=["auto", "fused", "unrolled"],
+        default="auto",
+        help="The LSTM's form on our side.",
+    )
     parser.add_argument("--scaling", action="store_true", help="Also time 1, 4 and 16 symbols at `laptop`.")
     parser.add_argument("--side", choices=["ours", "stock"])
     args = parser.parse_args()
