@@ -161,7 +161,7 @@ def coverage(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
             )
         axes[0].set_xlabel("answers taken, most confident first, %")
         axes[0].set_ylabel("share right, %")
-        axes[0].legend(loc="upper right", labelcolor=INK)
+        axes[0].legend(loc="best", labelcolor=INK)
     return str(out["svg"])
 
 
