@@ -157,7 +157,7 @@ class MultiWorkerSteps(TensorFlowSteps):
 
         gradients, found = self.strategy.run(gradients_of, args=(rows,))
         # Applied outside the strategy: each process keeps its own equal copy of the variables, clipped as one.
-        self._update(gradients)
+        self._update.apply(gradients)
         return dict(found)
 
     def train(self, rows: np.ndarray) -> dict[str, Any]:

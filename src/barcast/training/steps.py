@@ -14,7 +14,7 @@ import numpy as np
 from barcast.config.models import LossConfig
 from barcast.datasets import Dataset
 from barcast.models import losses
-from barcast.training.optimiser import KEEPS, decays
+from barcast.training.optimiser import JoinedUpdate
 from barcast.training.targets import Targets
 
 # An extra term of the loss: (network, window, symbol_id, outputs, batch, rows) to a scalar.
@@ -24,39 +24,6 @@ Term = Callable[[Any, Any, Any, dict[str, Any], dict[str, Any], Any], Any]
 def kernels(network: Any) -> list[Any]:
     """Trainable matrices, the only variables the L2 penalty reads."""
     return [v for v in network.trainable_variables if len(v.shape) > 1 and "embedding" not in v.path]
-
-
-class Joined:
-    """Variables end to end in one, so that an update is a few operations, not some fifty for each of them."""
-
-    def __init__(self, variables: list[Any], *, name: str) -> None:
-        import keras
-        import tensorflow as tf
-
-        self.variables = variables
-        self.sizes = [int(np.prod(v.shape)) for v in variables]
-        self.value = keras.Variable(tf.zeros([sum(self.sizes)]), name=name)
-
-    def flat(self, tensors: list[Any]) -> Any:
-        """One vector of tensors shaped like the variables; zeros for None."""
-        import tensorflow as tf
-
-        parts = [
-            tf.zeros([size]) if tensor is None else tf.reshape(tf.convert_to_tensor(tensor), [-1])
-            for tensor, size in zip(tensors, self.sizes, strict=True)
-        ]
-        return tf.concat(parts, axis=0)
-
-    def read(self) -> None:
-        """Take the variables' values."""
-        self.value.assign(self.flat(self.variables))
-
-    def write(self) -> None:
-        """Give the variables theirs back."""
-        import tensorflow as tf
-
-        for variable, part in zip(self.variables, tf.split(self.value.value, self.sizes), strict=True):
-            variable.assign(tf.reshape(part, variable.shape))
 
 
 class TensorFlowSteps:
@@ -95,11 +62,7 @@ class TensorFlowSteps:
         import tensorflow as tf
 
         self.optimiser, self.variables = optimiser, list(self.network.trainable_variables)
-        self.joined = [
-            Joined([v for v in self.variables if decays(v)], name="decays"),
-            Joined([v for v in self.variables if not decays(v)], name=KEEPS[0]),
-        ]
-        optimiser.build([joined.value for joined in self.joined])
+        self._update = JoinedUpdate(optimiser, self.variables)
         self._train = tf.function(self._train_step, input_signature=self._spec, autograph=False)
 
     def windows(self, features: Any, rows: Any) -> Any:
@@ -133,19 +96,8 @@ class TensorFlowSteps:
         with tf.GradientTape() as tape:
             total, found = self._loss(rows, training=True)
             scaled = self.optimiser.scale_loss(total)
-        self._update(tape.gradient(scaled, self.variables))
+        self._update.apply(tape.gradient(scaled, self.variables))
         return {"loss": total, **found}
-
-    def _update(self, gradients: list[Any]) -> None:
-        """One step of the optimiser. Heads switched off by a zero weight have no gradient; they stay as they are."""
-        of = {id(v): g for v, g in zip(self.variables, gradients, strict=True)}
-        for joined in self.joined:
-            joined.read()
-        self.optimiser.apply_gradients(
-            [(joined.flat([of[id(v)] for v in joined.variables]), joined.value) for joined in self.joined]
-        )
-        for joined in self.joined:
-            joined.write()
 
     def _evaluate_step(self, rows: Any) -> dict[str, Any]:
         total, found = self._loss(rows, training=False)
