@@ -6,6 +6,7 @@ import evaluation_worlds as worlds
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from barcast.errors import ModelError
 
@@ -64,7 +65,7 @@ def test_bulk_scoring_without_a_model_says_so(trained, tmp_path):
         beam.read(tmp_path, folder / "dataset")
 
 
-def test_blessing_judges_each_model_by_its_own_rows_in_one_analysis():
+def test_blessing_judges_each_model_by_its_own_rows_in_one_analysis(monkeypatch):
     from barcast.config.evaluation import EvaluationConfig
     from barcast.evaluation import blessing, frames
 
@@ -108,6 +109,20 @@ def test_blessing_judges_each_model_by_its_own_rows_in_one_analysis():
         right = np.mean(said == rows["label"].to_numpy())
         assert table.filter(pl.col("slice") == "all")["accuracy"][0] == pytest.approx(right, abs=2e-3)
     assert {"all", "symbol=S0", "regime=bull", "hour=03"} <= set(found["universal"].table["slice"])
+    monkeypatch.setattr(blessing, "_ROWS_OF_A_PROCESS", 1000)  # enough rows for a process on each core
+    apart = blessing.bless(pairs, config)
+    for name, whole in found.items():
+        assert_frame_equal(apart[name].table, whole.table)
+        assert apart[name].reasons == whole.reasons
+
+
+def test_hour_of_daily_bars_is_no_slice():
+    from barcast.evaluation import blessing, frames
+
+    hourly = frames.check(worlds.predictions(worlds.labelled(worlds.bars(2, 300, seed=1)), skill=0.1, seed=1))
+    daily = hourly.filter(pl.col("event_timestamp").dt.hour() == 3)
+    assert blessing._examples("m", hourly, None, 100)["hour"].n_unique() > 1
+    assert blessing._examples("m", daily, None, 100)["hour"].n_unique() == 1
     assert not found["S0"].table["slice"].str.starts_with("symbol=").any()  # the same rows as "all"
     assert found["S0"].table["accuracy_change"].is_nan().all()
     assert not found["universal"].table["accuracy_change"].is_nan().any()

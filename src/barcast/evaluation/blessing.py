@@ -108,6 +108,8 @@ def _examples(name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, most: i
     # From the whole window: the newest rows alone would judge every hour of the day by a day or two.
     both = rows.hstack([pl.Series("rival", list(frames.probabilities(rows if rival is None else rival)))])
     rows = frames.sample(both, most)
+    a_day = both.group_by("symbol", pl.col("event_timestamp").dt.date()).len()["len"].max()
+    hour = rows["event_timestamp"].dt.strftime("%H")
     band = (rows["confidence"] * 10).floor().clip(0, 9).to_list()
     return pl.DataFrame(
         {
@@ -117,7 +119,8 @@ def _examples(name: str, rows: pl.DataFrame, rival: pl.DataFrame | None, most: i
             "incumbent": rows["rival"],  # without an incumbent it repeats the candidate and is not read
             "symbol": rows["symbol"],
             "regime": rows["regime"],
-            "hour": rows["event_timestamp"].dt.strftime("%H"),
+            # The hour at which the one bar of a day closes tells summer time, not the market.
+            "hour": hour if a_day != 1 else [""] * rows.height,
             "confidence_band": [f"{b / 10:.1f}-{(b + 1) / 10:.1f}" for b in band],
         }
     )

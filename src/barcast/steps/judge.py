@@ -51,7 +51,7 @@ def evaluate(
     registry = Registry(run.workspace, config)
     found = candidates.found(linear, universal, symbols, only_own)
     operational = {}
-    with ThreadPoolExecutor(1) as beside:  # trees grow on a core of their own while networks are asked
+    with ThreadPoolExecutor(1) as beside:  # a core for the trees, then for the explaining
         for candidate in found:
             run.note(f"scoring {candidate.word}")
             rows = fold.test
@@ -62,7 +62,7 @@ def evaluate(
             frame.write_parquet(candidates.results_file(folder, candidate.word))
             operational[candidate.word] = summary.operational(model, candidate.folder, dataset, rows)
             if candidate.word == names.UNIVERSAL:
-                explaining.explain(model, dataset, fold, thresholds, folder)
+                universal_model = model
             if candidate.word == names.ENSEMBLE:
                 member_scores(model, dataset, spread(rows, _MEMBER_ROWS)).write_csv(
                     run.folder / "members.csv"
@@ -81,11 +81,13 @@ def evaluate(
             # where it is live, it answers for symbols
             incumbents.score(run, registry, names.ENSEMBLE, dataset, fold.test, thresholds, folder)
         trees.result().write_parquet(folder / "baseline-lightgbm.parquet")
-    rungs = measuring.ladder(folder)
-    rungs.write_csv(run.folder / "ladder.csv")
-    run.note(measuring.ladder_words(rungs))
-    run.note("measuring")
-    evaluation = measuring.measure(run, bars, dataset, fold, folder)
+        explained = beside.submit(explaining.explain, universal_model, dataset, fold, thresholds, folder)
+        rungs = measuring.ladder(folder)
+        rungs.write_csv(run.folder / "ladder.csv")
+        run.note(measuring.ladder_words(rungs))
+        run.note("measuring")
+        evaluation = measuring.measure(run, bars, dataset, fold, folder)
+        explained.result()
     html = page.render(evaluation, measuring.context(run, dataset, fold, folder))
     Path(report).write_text(html)
     (run.folder / "report.html").write_text(html)
