@@ -109,6 +109,9 @@ def test_blessing_judges_each_model_by_its_own_rows_in_one_analysis(monkeypatch)
         right = np.mean(said == rows["label"].to_numpy())
         assert table.filter(pl.col("slice") == "all")["accuracy"][0] == pytest.approx(right, abs=2e-3)
     assert {"all", "symbol=S0", "regime=bull", "hour=03"} <= set(found["universal"].table["slice"])
+    assert not found["S0"].table["slice"].str.starts_with("symbol=").any()  # the same rows as "all"
+    assert found["S0"].table["accuracy_change"].is_nan().all()
+    assert not found["universal"].table["accuracy_change"].is_nan().any()
     monkeypatch.setattr(blessing, "_ROWS_OF_A_PROCESS", 1000)  # enough rows for a process on each core
     apart = blessing.bless(pairs, config)
     for name, whole in found.items():
@@ -123,6 +126,3 @@ def test_hour_of_daily_bars_is_no_slice():
     daily = hourly.filter(pl.col("event_timestamp").dt.hour() == 3)
     assert blessing._examples("m", hourly, None, 100)["hour"].n_unique() > 1
     assert blessing._examples("m", daily, None, 100)["hour"].n_unique() == 1
-    assert not found["S0"].table["slice"].str.starts_with("symbol=").any()  # the same rows as "all"
-    assert found["S0"].table["accuracy_change"].is_nan().all()
-    assert not found["universal"].table["accuracy_change"].is_nan().any()
