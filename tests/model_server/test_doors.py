@@ -172,6 +172,29 @@ def client_sees(client: Client, name: str) -> bool:
     return True
 
 
+def test_models_found_while_the_server_starts_are_served(affine_path: Path) -> None:
+    with start(models=lambda: {"affine": affine_path.parent}) as server:
+        status = Client(server.endpoint).status("affine")
+        assert [entry.version for entry in status.model_version_status] == [int(affine_path.name)]
+
+
+def test_models_that_are_not_found_end_the_server_and_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def begin(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*words, **options))
+        return started[-1]
+
+    def missing() -> dict[str, Path]:
+        raise LookupError("no candidate there")
+
+    monkeypatch.setattr(subprocess, "Popen", begin)
+    with pytest.raises(LookupError, match="no candidate there"), start(models=missing):
+        pass
+    assert [process.poll() is not None for process in started] == [True]
+
+
 def test_a_model_that_cannot_load_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with pytest.raises(ServingError) as failed, start(models={"m": tmp_path}, **QUICK):
