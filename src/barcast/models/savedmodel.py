@@ -40,15 +40,22 @@ MEMBERS = "members"
 EXPLAIN_STEPS = 16
 
 
+def _inputs(network: Any) -> list[Any]:
+    """The signatures' inputs: `window` (B, T, F) and `symbol_id` (B,)."""
+    import tensorflow as tf
+
+    bars, features = network.architecture.lookback_bars, network.architecture.num_features
+    return [
+        tf.TensorSpec([None, bars, features], tf.float32, name="window"),
+        tf.TensorSpec([None], tf.int32, name="symbol_id"),
+    ]
+
+
 def answering(network: Any) -> Any:
     """`network.answer` compiled, as signature `serving_default`: windows (B, T, F) and ids (B,) to OUTPUTS."""
     import tensorflow as tf
 
-    bars, features = network.architecture.lookback_bars, network.architecture.num_features
-    window = tf.TensorSpec([None, bars, features], tf.float32, name="window")
-    symbol_id = tf.TensorSpec([None], tf.int32, name="symbol_id")
-
-    @tf.function(input_signature=[window, symbol_id], autograph=False)
+    @tf.function(input_signature=_inputs(network), autograph=False)
     def serving_default(window: Any, symbol_id: Any) -> dict[str, Any]:
         found = network.answer(window, symbol_id)
         return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in OUTPUTS}
@@ -89,10 +96,9 @@ def export(
     # tf.Module follows attributes that are TensorFlow variables; Keras variables are given as such.
     module.kept = [v.value for v in network.variables]
     base = tf.constant(np.broadcast_to(mean.astype(np.float32), (1, bars, features)))
-    window = tf.TensorSpec([None, bars, features], tf.float32, name="window")
-    symbol_id = tf.TensorSpec([None], tf.int32, name="symbol_id")
+    inputs = _inputs(network)
 
-    @tf.function(input_signature=[window, symbol_id], autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def explain(window: Any, symbol_id: Any) -> dict[str, Any]:
         chosen = tf.argmax(serving_default(window, symbol_id)["probabilities"], axis=-1)
         batch = tf.shape(window)[0]
@@ -124,7 +130,7 @@ def export(
         "score_examples": score_examples,
     }
     if hasattr(network, "votes"):
-        signatures[MEMBERS] = tf.function(network.votes, input_signature=[window, symbol_id], autograph=False)
+        signatures[MEMBERS] = tf.function(network.votes, input_signature=inputs, autograph=False)
     module.functions = signatures
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

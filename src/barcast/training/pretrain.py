@@ -13,7 +13,7 @@ import numpy as np
 
 from barcast.config.models import TrainingConfig
 from barcast.datasets import Dataset
-from barcast.training.optimiser import adamw, learning_rate
+from barcast.training.optimiser import JoinedUpdate, adamw, learning_rate
 
 
 def pretrain(
@@ -42,7 +42,7 @@ def pretrain(
     variables = [v for layer in network.recurrent for v in layer.trainable_variables]
     variables += restore.trainable_variables
     optimiser = adamw(config)
-    optimiser.build(variables)
+    update = JoinedUpdate(optimiser, variables)
     seeds = keras.random.SeedGenerator(seed)
     share = config.pretrain_mask_share
     spec = tf.TensorSpec([None, dataset.lookback_bars, dataset.num_features], tf.float32)
@@ -56,7 +56,7 @@ def pretrain(
             states = network.states(truth * (1 - hidden), True)
             error = tf.reduce_mean(tf.square(restore(states) - truth), axis=-1, keepdims=True)
             loss = tf.reduce_sum(error * hidden) / (tf.reduce_sum(hidden) + 1e-9)
-        optimiser.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        update.apply(tape.gradient(loss, variables))
         return loss
 
     found = []

@@ -65,7 +65,7 @@ class Outcome:
         folder: of the model kept; None where nothing could be trained.
         error: why, then.
         rungs: validation loss of the universal model and of each transfer, by "universal", "from universal",
-            "from SYMBOL".
+            "from SYMBOL"; of the ensemble, log loss by "joined".
     """
 
     symbol: str
