@@ -57,6 +57,19 @@ def test_concurrent_requests_share_runs_and_keep_their_rows(affine_path: Path) -
     assert metrics.total(RUN_COUNT) < 10
 
 
+def test_rows_that_do_not_lie_together_in_memory_are_joined_too(affine_path: Path) -> None:
+    params = BatchingParameters(max_batch_size=4, batch_timeout_micros=500_000, num_batch_threads=1)
+    inputs = [np.asfortranarray(rows(2, 1)), rows(2, 2)]
+
+    async def body(servable: Servable, scheduler: BatchScheduler) -> Any:
+        return await asyncio.gather(*(ask(servable, scheduler, x) for x in inputs))
+
+    found, metrics = batched(affine_path, params, body)
+    for x, answer in zip(inputs, found, strict=True):
+        np.testing.assert_allclose(answer["y"], x * 2 + 1, rtol=1e-6)
+    assert metrics.total(RUN_COUNT) == 1
+
+
 def test_a_lone_request_waits_no_longer_than_the_timeout(affine_path: Path) -> None:
     params = BatchingParameters(max_batch_size=16, batch_timeout_micros=200_000, num_batch_threads=1)
 

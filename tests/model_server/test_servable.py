@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from barcast.serving.model_server import start
 from barcast.serving.model_server.servable import Servable
 from barcast.serving.model_server.status import Code, StatusError
 
@@ -169,6 +171,15 @@ def test_the_fused_lstm_is_compiled_as_an_equal_loop(tmp_path: Path, forget_bias
     x = np.random.default_rng(0).standard_normal((3, 7, 5)).astype(np.float32)
     found = servable.run("serving_default", {"x": x}, ["y"])["y"]
     np.testing.assert_allclose(found, fused(x)["y"].numpy(), atol=1e-5)  # type: ignore[operator]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_the_process_has_as_many_threads_as_asked_for_one_operation(tmp_path: Path) -> None:
+    _save(tmp_path / "1", _block_lstm(1.0, peephole=False, output="h"))  # its loop is traced by eager code
+    with start(models={"fused": tmp_path}, tensorflow_intra_op_parallelism=3) as server:
+        tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+        names = [(task / "comm").read_text().strip() for task in tasks]
+    assert names.count("tf_XLAEigen") == 3
 
 
 @pytest.mark.parametrize(("peephole", "output"), [(True, "h"), (False, "cs")])

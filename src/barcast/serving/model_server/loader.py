@@ -27,6 +27,7 @@ class VersionLoader:
         self._settings = SessionSettings(
             options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
         )
+        self._settings.apply_to_process()
 
     def __call__(self, name: str, version: int, path: Path) -> Servable:
         """Load; any error fails the load and leaves other versions as they are."""

@@ -240,7 +240,7 @@ class Servable:
         if deadline is not None and deadline <= time.monotonic():
             raise expired()
         feeds = [(tensor, inputs[alias]) for alias, tensor, _ in compiled.inputs]
-        return self._session.run(feeds, compiled.fetches)
+        return self._session.run(feeds, compiled.fetches, inline=True)
 
     def _run_graph(
         self, key: str, inputs: Arrays, outputs: Sequence[str], deadline: float | None
