@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from barcast.errors import ConfigError
-from barcast.serving.model_server.batching import BatchScheduler
+from barcast.serving.model_server.batching import BatchScheduler, _join
 from barcast.serving.model_server.batching_parameters import BatchingParameters, read_parameters
 from barcast.serving.model_server.metrics import PROCESSED_BATCH_SIZE, RUN_COUNT, Metrics
 from barcast.serving.model_server.servable import Servable
@@ -68,6 +68,18 @@ def test_rows_that_do_not_lie_together_in_memory_are_joined_too(affine_path: Pat
     for x, answer in zip(inputs, found, strict=True):
         np.testing.assert_allclose(answer["y"], x * 2 + 1, rtol=1e-6)
     assert metrics.total(RUN_COUNT) == 1
+
+
+@pytest.mark.parametrize("kind", ["float32", "bool", "int64", "complex64", "bfloat16", "object"])
+@pytest.mark.parametrize("shape", [(2, 3), (2,), (0, 3), (2, 0)])
+def test_every_type_is_joined(kind: str, shape: tuple[int, ...]) -> None:
+    import ml_dtypes  # gives NumPy the type bfloat16
+
+    values = np.arange(np.prod(shape)).reshape(shape)
+    array = values.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
+    joined = _join([array, array], 0)
+    assert joined.dtype == array.dtype
+    np.testing.assert_array_equal(joined, np.concatenate([array, array]))
 
 
 def test_a_lone_request_waits_no_longer_than_the_timeout(affine_path: Path) -> None:

@@ -82,8 +82,7 @@ class Context:
     def risk_level(self, expected_volatility: float) -> int:
         """1 calm .. 5 wild: the fifth of the symbol's own past horizon volatilities that
         `expected_volatility` is in."""
-        below = float(np.mean(self.horizon_volatilities < expected_volatility))
-        return min(5, 1 + int(below * 5))
+        return min(5, 1 + int(_share(self.horizon_volatilities < expected_volatility) * 5))
 
 
 def context(history: History, horizon_bars: int, *, window_bars: int = 60) -> Context | None:
@@ -102,13 +101,17 @@ def context(history: History, horizon_bars: int, *, window_bars: int = 60) -> Co
     highest = maximum_filter1d(history.closes, window_bars, origin=(window_bars - 1) // 2)
     drops = (1.0 - history.closes / highest)[window_bars - 1 :]
     now, median = float(volatility[-1]), float(np.median(volatility))
-    stress = (float(np.mean(volatility <= now)) + float(np.mean(drops <= drops[-1]))) / 2
+    stress = (_share(volatility <= now) + _share(drops <= drops[-1])) / 2
     return Context(
         bar_volatility=now,
         volatility_ratio=now / median if median > 0 else 1.0,
         horizon_volatilities=volatility * np.sqrt(horizon_bars),
         stress=stress if now > 0 else 0.0,
     )
+
+
+def _share(true: NDArray[np.bool_]) -> float:
+    return np.count_nonzero(true) / true.size
 
 
 class MarketBook:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -285,24 +285,26 @@ class Predictor:
         # by a rule.
         refusals = {s: w for s, w in windows.items() if isinstance(w, str) and not rules_may_answer(w)}
         raws = self.chain.answer({s: w for s, w in windows.items() if s not in refusals})
+        files = cache(self.live.files)  # a look at the disk for each version, not for each symbol
         situations: dict[str, Situation] = {}
         for symbol, raw in raws.items():
             if isinstance(raw, str):
                 refusals[symbol] = raw
                 continue
-            window = windows[symbol]
-            situations[symbol] = self._situation(symbol, raw, None if isinstance(window, str) else window)
+            window, link = windows[symbol], raw.link
+            situations[symbol] = Situation(
+                symbol,
+                raw,
+                None if isinstance(window, str) else window,
+                self.book.get(symbol),
+                self.book.context(symbol, self.config.horizon_bars),
+                files(link.model, link.version) if link.model and link.version is not None else None,
+            )
         return situations, refusals
 
     def _ahead(self, window: Window) -> bool:
         history = self.book.get(window.symbol)
         return history is None or window.event_timestamp > history.event_timestamp
-
-    def _situation(self, symbol: str, raw: RawAnswer, window: Window | None) -> Situation:
-        link = raw.link
-        files = self.live.files(link.model, link.version) if link.model and link.version is not None else None
-        context = self.book.context(symbol, self.config.horizon_bars)
-        return Situation(symbol, raw, window, self.book.get(symbol), context, files)
 
     def _explain(self, situations: dict[str, Situation], answers: dict[str, Prediction]) -> None:
         from barcast.serving.explain import explain
