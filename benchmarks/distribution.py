@@ -160,7 +160,7 @@ def measure_training(folder: Path, processes: int) -> float:
             child.communicate(timeout=400)
             if child.returncode:
                 raise RuntimeError(f"a worker left with {child.returncode}")
-        facts = json.loads((Path(out) / "fit" / "model.json").read_text())["facts"]
+        facts = json.loads((Path(out) / "fit" / "model.json").read_text())["info"]["facts"]
     # The first epoch traces the graph: the last one is the speed.
     return len(rows) / float(facts["epochs"][-1]["seconds"])
 
