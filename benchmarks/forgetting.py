@@ -1,7 +1,7 @@
 """Forgetting: accuracy on an old regime before and after learning a new one, by each continual method.
 
-A simulated market whose rule turns round (momentum, then reversal) makes forgetting visible; plain fine-tuning is the
-peer. Usage: `python benchmarks/forgetting.py`.
+A simulated market in which the meaning of a signal turns round makes forgetting visible; plain fine-tuning is the peer.
+The commonest class is the accuracy of knowing nothing. Usage: `python benchmarks/forgetting.py`.
 """
 
 from __future__ import annotations
@@ -22,47 +22,33 @@ from _common import report, row
 LOOKBACK, HORIZON = 20, 3
 
 
-def market(bars: int, seed: int) -> pl.DataFrame:
-    """Two regimes told apart by volatility: quiet momentum first, wild reversal later."""
+def market(bars: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars and features of three symbols in which a signal drives the price: the same way first, the other way later.
+
+    Both halves have the same volatility and the same share of each class; one feature tells which half it is.
+    """
     rng = np.random.default_rng(seed)
-    parts = []
+    prices, features = [], []
     for number in range(3):
-        half = bars // 2
-        drift = np.repeat(rng.choice([-1.0, 1.0], bars // 15 + 1), 15)[:bars]
-        quiet = 0.006 * drift[:half] + rng.normal(size=half) * 0.008
-        wild = np.zeros(bars - half)
-        noise = rng.normal(size=bars - half) * 0.03
-        for t in range(bars - half):
-            # Wild bars undo a part of what the last five did.
-            wild[t] = noise[t] - 0.25 * wild[max(0, t - 5) : t].sum()
-        close = 100 * np.exp(np.cumsum(np.concatenate([quiet, wild])))
+        signal = np.repeat(rng.choice([-1.0, 1.0], bars // 15 + 1), 15)[:bars]
+        sense = np.where(np.arange(bars) < bars // 2, 1.0, -1.0)
+        returns = np.roll(0.006 * sense * signal, 1) + rng.normal(size=bars) * 0.009
+        close = 100 * np.exp(np.cumsum(returns))
         start = datetime(2020, 1, 1, tzinfo=UTC)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "symbol": [f"S{number}"] * bars,
-                    "event_timestamp": [start + timedelta(hours=i) for i in range(bars)],
-                    "open": close,
-                    "high": close,
-                    "low": close,
-                    "close": close,
-                    "volume": np.ones(bars),
-                }
-            )
-        )
-    return pl.concat(parts).with_columns(pl.col("event_timestamp").cast(pl.Datetime("us", "UTC")))
-
-
-def features_of(bars: pl.DataFrame) -> pl.DataFrame:
-    r = bars.with_columns(pl.col("close").log().diff().over("symbol").alias("r"))
-    return r.select(
-        "symbol",
-        "event_timestamp",
-        pl.col("event_timestamp").alias("created_timestamp"),
-        pl.col("r").cast(pl.Float32),
-        *[pl.col("r").rolling_sum(k).over("symbol").cast(pl.Float32).alias(f"r{k}") for k in (3, 5, 10)],
-        *[pl.col("r").rolling_std(k).over("symbol").cast(pl.Float32).alias(f"s{k}") for k in (10, 20)],
-    )
+        times = pl.Series([start + timedelta(hours=i) for i in range(bars)]).cast(pl.Datetime("us", "UTC"))
+        keys = {"symbol": [f"S{number}"] * bars, "event_timestamp": times}
+        same = dict.fromkeys(("open", "high", "low", "close"), close)
+        prices.append(pl.DataFrame({**keys, **same, "volume": np.ones(bars)}))
+        noise = rng.normal(size=(3, bars)) * 0.3
+        seen = {
+            "signal": signal + noise[0],
+            "sense": sense + noise[1],
+            "nothing": noise[2],
+            "r": returns * 100,
+        }
+        floats = {name: values.astype(np.float32) for name, values in seen.items()}
+        features.append(pl.DataFrame({**keys, "created_timestamp": times, **floats}))
+    return pl.concat(prices), pl.concat(features)
 
 
 def accuracy(model: Any, dataset: Any, rows: np.ndarray) -> float:
@@ -76,10 +62,8 @@ def main() -> None:
     from barcast.splits import Fold
     from barcast.training import PlainSettings, continual, train_universal
 
-    bars = market(3000, seed=3)
-    dataset = datasets.build(
-        features_of(bars), labels.make(bars, horizon_bars=HORIZON), lookback_bars=LOOKBACK
-    )
+    bars, features = market(3000, seed=3)
+    dataset = datasets.build(features, labels.make(bars, horizon_bars=HORIZON), lookback_bars=LOOKBACK)
     times = dataset.rows["event_timestamp"].rank("dense").to_numpy()
     edges = np.quantile(times, [0.35, 0.4, 0.45, 0.5, 0.85, 0.9, 0.95])
     spans = np.digitize(times, edges)
