@@ -25,14 +25,16 @@ def prepare() -> None:
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(_M_MMAP_THRESHOLD, _HEAP_BYTES)
-        glibc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    _malloc("mallopt", _M_MMAP_THRESHOLD, _HEAP_BYTES)
+    _malloc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def release() -> None:
     """Collect what a version left, and return free pages to the system."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
+    _malloc("malloc_trim", 0)
+
+
+def _malloc(function: str, *arguments: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has these
+        getattr(ctypes.CDLL(None), function)(*arguments)
