@@ -89,6 +89,9 @@ def main() -> None:
         print(
             f"{method:14} {before_old:10.3f} {found[method][0]:10.3f} {before_new:10.3f} {found[method][1]:10.3f}"
         )
+    label = dataset.classes(model.info.thresholds).astype(int)
+    commonest = [float(np.bincount(label[rows]).max() / len(rows)) for rows in (old.test, new.test)]
+    print(f"{'commonest class':25} {commonest[0]:10.3f} {'':10} {commonest[1]:10.3f}")
     plain = found["plain"]
     report(
         "forgetting",
@@ -96,6 +99,10 @@ def main() -> None:
             row(f"{what} after learning the new, {method}", values[i], plain[i], "accuracy")
             for method, values in found.items()
             for i, what in enumerate(("old regime", "new regime"))
+        ]
+        + [
+            row(f"commonest class, {what} regime", commonest[i], None, "share")
+            for i, what in enumerate(("old", "new"))
         ],
     )
 
