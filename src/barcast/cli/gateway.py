@@ -27,13 +27,13 @@ def serve(
 ) -> None:
     """Answer over HTTP until stopped."""
     import contextlib
-    import gc
     import socket
 
     import uvicorn
 
     from barcast import tracing
     from barcast.errors import BarcastError, ServingError
+    from barcast.serving import memory
     from barcast.serving.gateway import create_app
     from barcast.serving.prediction_log import PredictionLog
     from barcast.serving.predictor import Predictor
@@ -57,8 +57,7 @@ def serve(
     application = create_app(predictor, log)
     with contextlib.suppress(BarcastError):  # opens Feast now, else the first caller would wait for it
         predictor.windows.read(predictor.symbols()[:1])
-    gc.collect()
-    gc.freeze()  # Feast's heap is large: a full collection would hold an answer up by 100 ms
+    memory.prepare()
     bound.listen()  # who reads the next line may connect at once
     print(f"Gateway at http://{bound.getsockname()[0]}:{bound.getsockname()[1]}", flush=True)
     server = uvicorn.Server(

@@ -16,7 +16,8 @@ from threading import Timer
 from typing import TYPE_CHECKING
 
 from barcast import logs
-from barcast.serving.model_server import memory, storage
+from barcast.serving import memory
+from barcast.serving.model_server import storage
 from barcast.serving.model_server.model_config import ModelConfig
 from barcast.serving.model_server.status import StatusError, from_exception, not_found
 from barcast.serving.model_server.version import State, Version

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING
 
 from barcast import logs
 from barcast.errors import ServingError
+from barcast.serving import memory
 from barcast.serving.model_server.options import Options
 
 if TYPE_CHECKING:
     from barcast.serving.model_server.core import Core
 
 _GRACE_SECONDS = 5.0
+# A request waits at most this long for the interpreter's lock while a model loads (Python's default is 5 ms).
+_SWITCH_SECONDS = 0.0005
 
 
 def check_ports(options: Options) -> None:
@@ -85,11 +88,12 @@ def run(options: Options) -> None:
     _prepare_environment(options)
     # The doors are imported here too, so that all that lives as long as the process is there before it is set aside.
     with _quiet(options.log_level):
-        from barcast.serving.model_server import grpc_server, memory, rest_server  # noqa: F401
+        from barcast.serving.model_server import grpc_server, rest_server  # noqa: F401
         from barcast.serving.model_server.core import Core
 
     core = Core(options)
     memory.prepare()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     run_loop = asyncio.run
     if importlib.util.find_spec("uvloop") is not None:  # a quicker event loop, where it is installed
         run_loop = importlib.import_module("uvloop").run

@@ -1,8 +1,8 @@
-"""Gives back what unloaded versions leave behind, without stopping requests for it.
+"""Memory of a process that serves: collected and given back without stopping requests for it.
 
 A TensorFlow graph in Python is full of cycles, so it waits for the garbage collector; and a full collection walks the
-hundreds of thousands of objects of TensorFlow itself (0.4 s with the interpreter's lock held). What exists before the
-first model loads is therefore set aside once, and each collection afterwards only sees what models brought.
+hundreds of thousands of objects of TensorFlow or Feast itself (0.1 to 0.4 s with the interpreter's lock held). What
+lives as long as the process is therefore set aside once, and each collection afterwards only sees what came later.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import sys
 
-# A request waits at most this long for the interpreter's lock while a model loads (Python's default is 5 ms).
-_SWITCH_SECONDS = 0.0005
 # glibc's malloc.h. By default memory of a few megabytes goes back to the system after each request and comes again,
 # page by page, with the next: a third of the processor time of a request of 25 windows.
 _M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 256 * 2**20
@@ -21,10 +18,9 @@ _M_MMAP_THRESHOLD, _HEAP_BYTES = -3, 32 * 2**20  # the most it takes
 
 
 def prepare() -> None:
-    """Set aside what lives as long as the process; call once, before models load."""
+    """Set aside what lives as long as the process; call once, before requests come."""
     gc.collect()
     gc.freeze()
-    sys.setswitchinterval(_SWITCH_SECONDS)
     _malloc("mallopt", _M_MMAP_THRESHOLD, _HEAP_BYTES)
     _malloc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
 
