@@ -156,6 +156,28 @@ def _killed_writer(path: Path, seconds: float) -> int:
     return int([line for line in said[:-1] if line][-1])
 
 
+def test_a_report_costs_the_same_after_many(log: PredictionLog) -> None:
+    """Counted in steps of SQLite's machine, which do not depend on how busy the computer is."""
+
+    def report(number: int) -> int:
+        steps = []
+        log._connection.set_progress_handler(lambda: steps.append(1), 10)
+        log.feedback(trade(number))
+        log.profits_in_a_row(excluding=f"t{number}")
+        log._connection.set_progress_handler(None, 0)
+        return len(steps)
+
+    def report_before(numbers: range) -> None:
+        columns = "trade_id, received_us, symbol, digest, report, net_return"
+        rows = [(f"t{n}", n, "AAA", "", "", 0.01) for n in numbers]
+        log._connection.executemany(f"INSERT INTO trades ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    report_before(range(1000))
+    few = report(-1)
+    report_before(range(1000, 50_000))
+    assert report(-2) < 1.5 * few
+
+
 def test_feedback_with_writer_killed_loses_nothing_it_accepted(tmp_path: Path) -> None:
     path = tmp_path / "predictions.db"
     last = _killed_writer(path, 0.2)

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS trades (
   trade_id TEXT PRIMARY KEY, received_us INTEGER NOT NULL, prediction_id TEXT, symbol TEXT NOT NULL,
   digest TEXT NOT NULL, report TEXT NOT NULL, net_return REAL NOT NULL, reward REAL, parts TEXT,
   learned INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS received ON trades (received_us);
 """
 
 
