@@ -176,14 +176,17 @@ def requests(symbols: list[str]) -> Callable[[], tuple[str, str, bytes]]:
 
 
 class Market(threading.Thread):
-    """Closes a bar every few seconds: window to the online store first, then the bar to the bars store."""
+    """Closes a bar every few seconds: window to the online store first, then the bar to the log and on to the table, as
+    the live feed does at each close."""
 
     def __init__(self, config: Any, workspace: Any, bars: pl.DataFrame, windows: dict[str, Any]) -> None:
         super().__init__(daemon=True)
         from barcast.adapters.feast import FeatureStore
         from barcast.bars.ingest import open_store
+        from barcast.bars.live import open_log
 
         self._features, self._bars = FeatureStore(workspace, config), open_store(config, workspace)
+        self._log = open_log(config, workspace)
         self._parts = bars.partition_by("event_timestamp", maintain_order=True)
         self._windows = windows
         self.closed = 0
@@ -203,7 +206,8 @@ class Market(threading.Thread):
         rows = pl.DataFrame(stacked[:, -1], schema=dict.fromkeys(names, pl.Float32))
         keys = part.select("symbol", "event_timestamp", "created_timestamp")
         self._features.push(keys.hstack(rows), stacked)
-        self._bars.append(part)
+        self._log.append(part)
+        self._log.flush(self._bars)
 
 
 @contextmanager

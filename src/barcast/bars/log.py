@@ -20,7 +20,9 @@ from barcast.bars.store import AppendReport, BarStore
 from barcast.errors import DataError
 
 _COLUMNS = BARS.names()
-COMPACT_EVERY = 100  # commits of the table between two joinings of its small files: a flush adds one a symbol
+# Commits of the table between two joinings of its small files (a flush adds one for each symbol, and appending reads
+# them all), and between two of those that were joined.
+COMPACT_EVERY, WHOLE_EVERY = 25, 1000
 _CREATE = f"""
 CREATE TABLE IF NOT EXISTS bars (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -89,8 +91,8 @@ class BarLog:
     def flush(self, store: BarStore, *, origin: str = "live") -> AppendReport | None:
         """Move what is here into the table; None if nothing was.
 
-        Revisions of one bar go in one after another. The rows leave the log only after the table has them. Every
-        `COMPACT_EVERY` commits the table's small files are joined.
+        Revisions of one bar go in one after another. The rows leave the log only after the table has them. Now
+        and then the table's small files are joined.
         """
         last, bars = self._rows()
         if last is None:
@@ -102,8 +104,9 @@ class BarLog:
         ]
         with self._open() as db:
             db.execute("DELETE FROM bars WHERE id <= ?", (last,))
-        if any(r.version and r.version % COMPACT_EVERY == 0 for r in reports):
-            store.compact()
+        reached = [r.version for r in reports if r.version]
+        if any(version % COMPACT_EVERY == 0 for version in reached):
+            store.compact(whole=any(version % WHOLE_EVERY == 0 for version in reached))
         return AppendReport(
             added=sum(r.added for r in reports),
             replaced=sum(r.replaced for r in reports),

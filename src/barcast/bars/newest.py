@@ -43,8 +43,9 @@ class NewestBars:
             log = self._opened()
             position = log.position if log is not None else 0
             if mark is not None and self._store.stands_at(mark[0]):
-                version, parts = mark[0], []
-                after = mark[1]
+                version, parts, after = mark[0], [], mark[1]
+            elif mark is not None and mark[0] >= 0 and (changed := self._store.changed_after(mark[0])):
+                version, parts, after = changed[0], [changed[1]], mark[1]
             else:
                 version = self._store.version
                 parts = [self._store.latest(None, num_bars)] if version >= 0 else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,8 @@ from barcast.bars.schema import BARS, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
 _ATTEMPTS = 8
-_FULL_BYTES = 16 * 2**20  # a file this large is not written again when small ones are joined
+# A file this large is not written again when small ones are joined; the smaller bound, for often, spares the disk.
+_FULL_BYTES, _OFTEN_BYTES = 16 * 2**20, 256 * 2**10
 log = logs.get("bars.store")
 
 
@@ -282,18 +283,49 @@ class BarStore:
         Looks for the next commit's file only, so that asking at every close costs nothing when there is none.
         """
         found = []
-        while (file := self.path / "_delta_log" / f"{version + 1:020d}.json").is_file():
-            version += 1
-            actions = [json.loads(line) for line in file.read_text().splitlines()]
+        for number, actions in self._commits(version):
             info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
             notes = {k.removeprefix("barcast."): v for k, v in info.items() if k.startswith("barcast.")}
-            found.append({"version": version, **notes})
+            found.append({"version": number, **notes})
         return found
 
-    def compact(self) -> int:
-        """Join the small files of many appends; earlier versions stay readable. Returns the files removed."""
+    def changed_after(self, version: int) -> tuple[int, pl.DataFrame] | None:
+        """The present version, and bars in force (`BARS`) that hold all that changed after `version`.
+
+        Only the files that those commits wrote are read; a correction writes the files anew in which it changes a bar.
+        None where that does not tell: the commits were cleaned away, or one corrected what another wrote.
+
+        Raises:
+            DataError: a data file is gone or damaged.
+        """
+        commits = list(self._commits(version))
+        # Files that were only joined hold nothing new.
+        added, removed = (
+            [[a[kind] for a in actions if a.get(kind, {}).get("dataChange")] for _, actions in commits]
+            for kind in ("add", "remove")
+        )
+        if not commits or (any(removed) and sum(map(bool, added)) > 1):
+            return None
+        files = [file for found in added for file in found]
+        if not files:
+            return commits[-1][0], empty()
+        rows = table.scan_files(self.path, files).filter(pl.col("superseded_timestamp").is_null())
+        return commits[-1][0], self._collect(rows.select(BARS.names()))
+
+    def _commits(self, version: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Version and actions of the commits after `version`, oldest first."""
+        while (file := self.path / "_delta_log" / f"{version + 1:020d}.json").is_file():
+            version += 1
+            yield version, [json.loads(line) for line in file.read_text().splitlines()]
+
+    def compact(self, *, whole: bool = True) -> int:
+        """Join the small files of many appends; earlier versions stay readable. Returns the files removed.
+
+        Args:
+            whole: also join what was joined before, up to files that are quick to read.
+        """
         with table.locked(self.path):
-            done = self._open().optimize.compact(target_size=_FULL_BYTES)
+            done = self._open().optimize.compact(target_size=_FULL_BYTES if whole else _OFTEN_BYTES)
             return int(done["numFilesRemoved"])
 
     def _overlapping(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import deltalake
@@ -49,12 +50,33 @@ def scan(path: Path, table: deltalake.DeltaTable) -> pl.LazyFrame:
     """
     files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "size_bytes")
     for name, size in files.iter_rows():
-        file = path / unquote(name)
-        came = file.stat().st_size if file.exists() else None
-        if came != size:
-            state = "is missing" if came is None else f"has {came} bytes instead of {size}"
-            raise DataError(f"The file {name} of the bar table at {path} {state}.", hint=_RESTORE)
+        _checked(path, name, size)
     return pl.scan_delta(table)
+
+
+def scan_files(path: Path, added: list[dict[str, Any]]) -> pl.LazyFrame:
+    """The rows of some of the table's files, lazily, in any order.
+
+    Args:
+        added: `add` actions of Delta's log; at least one.
+
+    Raises:
+        DataError: as `scan`.
+    """
+    symbols = {str(_checked(path, a["path"], a["size"])): a["partitionValues"]["symbol"] for a in added}
+    rows = pl.scan_parquet(list(symbols), include_file_paths="file", hive_partitioning=False)
+    return rows.with_columns(symbol=pl.col("file").replace_strict(symbols, return_dtype=pl.String)).drop(
+        "file"
+    )
+
+
+def _checked(path: Path, name: str, size: int) -> Path:
+    file = path / unquote(name)
+    came = file.stat().st_size if file.exists() else None
+    if came != size:
+        state = "is missing" if came is None else f"has {came} bytes instead of {size}"
+        raise DataError(f"The file {name} of the bar table at {path} {state}.", hint=_RESTORE)
+    return file
 
 
 def collect(path: Path, rows: pl.LazyFrame) -> pl.DataFrame:
