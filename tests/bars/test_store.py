@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -129,6 +130,7 @@ def test_any_order_and_duplication_of_batches_gives_the_same_table(tmp_path_fact
 WRITER = """
 import sys
 from datetime import UTC, datetime, timedelta
+import numpy as np
 import polars as pl
 from barcast.bars.store import BarStore
 
@@ -174,6 +176,45 @@ def test_history_names_origin_and_counts(tmp_path, hourly):
     store.append(hourly, origin="simulator")
     entry = store.history()[0]
     assert (entry["version"], entry["origin"], entry["added"]) == (0, "simulator", "600")
+
+
+def test_append_after_everything_reads_no_file(tmp_path, hourly):
+    store = BarStore(tmp_path / "bars", "1h", calendar=Calendar.of("24/7"))
+    newest = hourly["event_timestamp"].max()
+    store.append(hourly.filter(pl.col("event_timestamp") < newest - timedelta(hours=2)))
+    for file in store.path.glob("symbol=*/*.parquet"):
+        file.write_bytes(b"damaged")
+    report = store.append(hourly.filter(pl.col("event_timestamp") == newest))
+    symbols = hourly["symbol"].n_unique()
+    assert (report.added, report.late) == (symbols, 0)
+    assert report.gaps["missing_bars"].to_list() == [2] * symbols  # of the bars left out
+    with pytest.raises(DataError):
+        store.append(hourly.filter(pl.col("event_timestamp") == newest - timedelta(hours=1)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_store_that_remembers_reports_and_keeps_what_a_new_one_does(tmp_path, seed):
+    """Batches in and out of order, corrections, another writer: the same reports, gaps and table."""
+    dice = np.random.default_rng(seed)
+    bars = simulate(3, 30, "1h", seed, start=datetime(2024, 1, 1, tzinfo=UTC))
+    times = bars["event_timestamp"].unique().sort()
+    remembers = BarStore(tmp_path / "a", "1h", calendar=Calendar.of("24/7"))
+    at = 0
+    for _ in range(14):
+        at = min(len(times) - 1, at + int(dice.integers(0, 4)))
+        close = times[at] if dice.random() < 0.7 else times[int(dice.integers(at + 1))]
+        batch = bars.filter(pl.col("event_timestamp") == close).sample(int(dice.integers(1, 4)), seed=at)
+        if dice.random() < 0.3:
+            later = pl.col("created_timestamp") + timedelta(minutes=int(dice.integers(1, 50)))
+            batch = batch.with_columns(later, volume=pl.col("volume") + int(dice.integers(1, 9)))
+        new = BarStore(tmp_path / "b", "1h", calendar=Calendar.of("24/7"))
+        one, other = ((BarStore(tmp_path / "a", "1h") if dice.random() < 0.2 else remembers), new)
+        first, second = one.append(batch), other.append(batch)
+        assert first.summary() | {"missing_bars": 0} == second.summary() | {"missing_bars": 0}
+        if one is remembers:
+            assert first.gaps.equals(second.gaps)
+    assert remembers.read().equals(BarStore(tmp_path / "b", "1h").read())
+    assert remembers.corrections().equals(BarStore(tmp_path / "b", "1h").corrections())
 
 
 def test_compact_keeps_content_and_old_versions(tmp_path):

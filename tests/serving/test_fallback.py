@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import numpy as np
@@ -157,6 +159,28 @@ def test_chain_with_stale_features_never_serves_them(full: World) -> None:
     assert answer.fallback is not None
     assert answer.fallback.link == "rules"
     assert "stale features" in answer.fallback.reasons[0]
+
+
+def test_a_bar_that_comes_while_windows_are_read_does_not_make_them_stale(
+    full: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another request takes over the bar that has just closed, between this one's look at bars and its check."""
+    newest = full.bars["event_timestamp"].max()
+    coming = full.bars.filter(pl.col("event_timestamp") == newest).with_columns(
+        pl.col("event_timestamp", "created_timestamp") + timedelta(hours=1)
+    )
+    read = full.store.online
+
+    def read_and_close(symbols: Sequence[str]) -> Any:
+        found = read(symbols)
+        full.book.update(coming)
+        return found
+
+    monkeypatch.setattr(full.store, "online", read_and_close)
+    with full.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    assert answer.fallback is None
+    assert answer.feature_timestamp == newest
 
 
 def test_predict_with_everything_old_by_the_clock_is_refused(full: World) -> None:

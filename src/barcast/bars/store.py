@@ -24,7 +24,7 @@ from barcast import clock, intervals, logs
 from barcast.bars import calendars, table
 from barcast.bars.calendar import GAPS
 from barcast.bars.revisions import REVISIONS, first_known, plan
-from barcast.bars.schema import BARS, check, conform, content_hash, empty
+from barcast.bars.schema import BARS, KEY, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
 _ATTEMPTS = 8
@@ -75,6 +75,7 @@ class BarStore:
         self.interval = interval
         self.calendar = calendar
         self._step = intervals.parse(interval)
+        self._last: tuple[int, dict[str, datetime]] | None = None
 
     @property
     def exists(self) -> bool:
@@ -136,9 +137,16 @@ class BarStore:
     def _append(self, bars: pl.DataFrame, origin: str, now: datetime) -> AppendReport:
         first_write = not self.exists
         symbols = bars["symbol"].unique().sort().to_list()
-        stored = REVISIONS.to_frame() if first_write else self._overlapping(bars, symbols)
+        last = {} if first_write else self._last_known()
+        known = pl.DataFrame(list(last.items()), {name: BARS[name] for name in KEY}, orient="row").filter(
+            pl.col("symbol").is_in(symbols)
+        )
+        # Bars after all that their symbols have, as a feed brings them, meet nothing in the table: it is not read.
+        meets = bars.join(known, on="symbol", suffix="_last").filter(
+            pl.col("event_timestamp") <= pl.col("event_timestamp_last")
+        )
+        stored = self._overlapping(bars, symbols) if meets.height else REVISIONS.to_frame()
         change = plan(stored, bars, now)
-        last = {} if first_write else self.last_timestamps(symbols)
         late = sum(
             1
             for s, t in change.added.select("symbol", "event_timestamp").iter_rows()
@@ -152,7 +160,11 @@ class BarStore:
         }
         if change.operations.height:
             self._write(change.operations, first_write, {**counts, "origin": origin})
-        report = AppendReport(**counts, version=self.version, gaps=self._gaps(bars, symbols))
+        version = self.version
+        newest = bars.group_by("symbol").agg(pl.col("event_timestamp").max()).iter_rows()
+        self._last = version, last | {s: max(t, last.get(s, t)) for s, t in newest}
+        gaps = self._gaps(bars, symbols, None if meets.height else known)
+        report = AppendReport(**counts, version=version, gaps=gaps)
         log.info("bars appended", path=str(self.path), **report.summary())
         return report
 
@@ -328,6 +340,12 @@ class BarStore:
             done = self._open().optimize.compact(target_size=_FULL_BYTES if whole else _OFTEN_BYTES)
             return int(done["numFilesRemoved"])
 
+    def _last_known(self) -> dict[str, datetime]:
+        """As `last_timestamps`, remembered for as long as nobody else writes."""
+        if self._last is None or not self.stands_at(self._last[0]):
+            self._last = self.version, self.last_timestamps()
+        return self._last[1]
+
     def _overlapping(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:
         rows = self._scan(None).filter(
             pl.col("symbol").is_in(symbols),
@@ -337,16 +355,21 @@ class BarStore:
         )
         return self._collect(rows).join(bars, on=["symbol", "event_timestamp"], how="semi")
 
-    def _gaps(self, bars: pl.DataFrame, symbols: list[str]) -> pl.DataFrame:
+    def _gaps(self, bars: pl.DataFrame, symbols: list[str], known: pl.DataFrame | None) -> pl.DataFrame:
+        """Gaps around the appended bars; `known` are the last ones before, where all came after them."""
         if self.calendar is None:
             return GAPS.to_frame()
-        times = self._scan(None).filter(
-            pl.col("superseded_timestamp").is_null(), pl.col("symbol").is_in(symbols)
-        )
+        if known is not None:
+            times = pl.concat([known, bars.select(KEY)])
+        else:
+            rows = self._scan(None).filter(
+                pl.col("superseded_timestamp").is_null(), pl.col("symbol").is_in(symbols)
+            )
+            times = self._collect(rows.select(KEY))
         span = bars.group_by("symbol").agg(
             first=pl.col("event_timestamp").min(), last=pl.col("event_timestamp").max()
         )
-        near = self._collect(times.select("symbol", "event_timestamp")).join(span, on="symbol")
+        near = times.join(span, on="symbol")
         previous = (
             pl.col("event_timestamp").filter(pl.col("event_timestamp") < pl.col("first")).max().over("symbol")
         )

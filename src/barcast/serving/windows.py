@@ -19,7 +19,7 @@ from barcast import clock, logs
 from barcast.config.serving import ServingConfig
 from barcast.errors import BarcastError
 from barcast.serving.caches import Window, WindowCache
-from barcast.serving.market import MarketBook, moment
+from barcast.serving.market import History, MarketBook, moment
 
 _LOOK_AGAIN_SECONDS = 0.02
 _log = logs.get("serving.windows")
@@ -64,6 +64,8 @@ class WindowReader:
 
     def read(self, symbols: Sequence[str]) -> dict[str, Window | str]:
         """By symbol the window, or why there is none."""
+        # What was known before windows are read: a bar that comes meanwhile does not make them stale.
+        known = {s: self._book.get(s) for s in symbols}
         revision = self._book.revision
         found: dict[str, Window | str] = {}
         for symbol in symbols:
@@ -72,15 +74,15 @@ class WindowReader:
                 found[symbol] = kept
         missing = [s for s in symbols if s not in found]
         while missing:
+            known.update((s, self._book.get(s)) for s in missing)
             found.update(self._stored(missing))
-            missing = [s for s in missing if self._coming(s, found[s])]
+            missing = [s for s in missing if self._coming(found[s], known[s])]
             if missing:
                 time.sleep(_LOOK_AGAIN_SECONDS)
-        return {s: self._checked(s, found[s]) for s in symbols}
+        return {s: self._checked(found[s], known[s]) for s in symbols}
 
-    def _coming(self, symbol: str, found: Window | str) -> bool:
+    def _coming(self, found: Window | str, history: History | None) -> bool:
         """Whether features of a newer bar than the window's are on their way from another process."""
-        history = self._book.get(symbol)
         if isinstance(found, str) or history is None or self.cache.used:
             return False
         known = moment(history.known_at)
@@ -119,7 +121,7 @@ class WindowReader:
         need = f"{self._lookback} after the features' warm-up are needed"
         return f"no whole window of features ({len(history.times)} bars; {need})"
 
-    def _checked(self, symbol: str, window: Window | str) -> Window | str:
+    def _checked(self, window: Window | str, history: History | None) -> Window | str:
         if isinstance(window, str):
             return window
         shape = window.values.shape
@@ -130,7 +132,6 @@ class WindowReader:
             columns = np.flatnonzero(bad.any(axis=0))[:5].tolist()
             return f"bad window: {int(bad.sum())} values are not finite, in feature columns {columns}"
         step = self._book.interval_seconds
-        history = self._book.get(symbol)
         if history is not None:
             lag = history.event_timestamp - window.event_timestamp
             if lag > timedelta(seconds=self._config.max_lag_bars * step):
