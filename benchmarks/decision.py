@@ -10,7 +10,6 @@ as the usual way has it. Both answer every bar; targets: p99 at most 25 ms for o
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import tempfile
 import time
@@ -24,6 +23,7 @@ from _common import report, row
 from barcast.bars import Calendar, adjusted
 from barcast.bars.sources.simulator import simulate
 from barcast.config import Config
+from barcast.serving import memory
 from barcast.serving.caches import Window
 from barcast.serving.market import MarketBook
 from barcast.serving.predictor import Predictor
@@ -75,8 +75,7 @@ def measure(
     predictor.book = predictor.chain.book = predictor.windows._book = MarketBook(config.interval)
     predictor.book.update(history)
     live = bars.filter(pl.col("event_timestamp") > times[WARM - 1]).sort("event_timestamp", "symbol")
-    gc.collect()
-    gc.freeze()
+    memory.prepare()  # as whoever answers in the product does
     taken = []
     for closed in live.partition_by("event_timestamp", maintain_order=True):
         start = time.perf_counter()

@@ -162,8 +162,10 @@ def feed(
                 on_batch, on_moved = show, None
                 if predict:
                     from barcast.operations.live import Live
+                    from barcast.serving import memory
 
                     live = stack.enter_context(Live(settings))
+                    memory.prepare()
                     on_moved = live.moved
 
                     def on_batch(batch: Any) -> None:
