@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from barcast.models.columns import COLUMNS, by_name
 from barcast.models.layers import Normalise
 from barcast.models.network import Statistics, entropy
 from barcast.models.presets import Architecture
@@ -34,6 +35,13 @@ class LinearFit:
     log_volatility: tuple[np.ndarray, float]
     trend: tuple[np.ndarray, float]
     penalty: float
+
+    def weights(self) -> list[np.ndarray]:
+        """Kernel (F', COLUMNS) and bias (COLUMNS,) of the layer that says all of them (`models.columns`)."""
+        groups = [self.classes, self.regime, self.volatility_regime]
+        single = [self.mean_return, self.log_volatility, self.trend]
+        kernel = np.concatenate([g[0] for g in groups] + [s[0][None] for s in single]).T
+        return [kernel, np.concatenate([g[1] for g in groups] + [[s[1]] for s in single])]
 
 
 def logistic(
@@ -104,7 +112,7 @@ class LinearNetwork(keras.Model):
         super().__init__(**kwargs)
         self.architecture, self.seed = architecture, seed
         self.normalise = Normalise(architecture.selected, name="normalise")
-        self.outputs_of = keras.layers.Dense(12, name="coefficients", kernel_initializer="zeros")
+        self.outputs_of = keras.layers.Dense(COLUMNS, name="coefficients", kernel_initializer="zeros")
         self.statistics = Statistics(name="statistics")
 
     def build_once(self) -> LinearNetwork:
@@ -115,24 +123,19 @@ class LinearNetwork(keras.Model):
 
     def load_fit(self, fit: LinearFit) -> None:
         """Take over fitted coefficients."""
-        groups = [fit.classes, fit.regime, fit.volatility_regime]
-        single = [fit.mean_return, fit.log_volatility, fit.trend]
-        kernel = np.concatenate([g[0] for g in groups] + [s[0][None] for s in single]).T
-        bias = np.concatenate([g[1] for g in groups] + [[s[1]] for s in single])
-        self.outputs_of.set_weights([kernel, bias])
+        self.outputs_of.set_weights(fit.weights())
 
     def call(self, window: Any, symbol_id: Any, training: bool = False) -> dict[str, Any]:
         """Raw heads, as Network.call gives them."""
         x = self.normalise(window[:, -1:])[:, 0]
         z = self.outputs_of(x)
         self.statistics(z)
+        base = by_name(z)
         return {
-            "logits": z[:, 0:3],
-            "regime_logits": z[:, 3:6],
-            "volatility_regime_logits": z[:, 6:9],
-            "expected_return": ops.tanh(z[:, 9]),
-            "expected_volatility": ops.exp(z[:, 10]),
-            "trend_strength": ops.clip(z[:, 11], 0.0, 1.0),
+            **base,
+            "expected_return": ops.tanh(base["expected_return"]),
+            "expected_volatility": ops.exp(base["log_volatility"]),
+            "trend_strength": ops.clip(base["trend"], 0.0, 1.0),
             "embedding": x,
         }
 

@@ -14,6 +14,8 @@ from barcast.config.models import LossConfig
 
 # Keeps the smooth absolute value differentiable at 0.
 SMOOTH = 1e-6
+# Parts that a decision rests on.
+DECIDING = ("class", "profit", "return", "volatility")
 
 
 def weighted_mean(values: Any, weight: Any) -> Any:
@@ -113,6 +115,17 @@ def parts(outputs: dict[str, Any], batch: dict[str, Any], config: LossConfig) ->
 def combine(found: dict[str, Any], config: LossConfig) -> Any:
     """The weighted sum of the parts."""
     return sum(getattr(config, f"{name}_weight") * value for name, value in found.items())
+
+
+def judged(found: dict[str, float], config: LossConfig) -> float:
+    """What decides which epoch's weights are kept: the loss without the heads that no decision rests on.
+
+    Regimes are told by rules, and confidence is calibrated afterwards; the noise of their losses is larger than what
+    there is to know of an outcome.
+    """
+    if not any(getattr(config, f"{name}_weight") for name in DECIDING):
+        return found["loss"]  # someone trains the other heads alone
+    return float(combine({name: found[name] for name in DECIDING}, config))
 
 
 def l2(kernels: list[Any]) -> Any:

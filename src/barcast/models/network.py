@@ -1,4 +1,5 @@
-"""The network: LSTM layers, attention over their states, regime heads, decision layers, answer heads.
+"""The network: LSTM layers, attention over their states, regime heads, decision layers, answer heads; the heads add
+to what a linear baseline reads off the last bar.
 
 A raw window (B, T, F) and a symbol id (B,) go in. Training reads `call` (logits and raw heads); serving reads
 `answer`, the outputs of the SavedModel contract, in which N saved dropout masks are averaged over one encoder pass.
@@ -9,13 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from barcast.models.columns import COLUMNS, UNFITTED, by_name
 from barcast.models.layers import Normalise, Positions, Recurrent, SavedMasks
 from barcast.models.presets import WIDE, Architecture
 
 # Share of training rows shown under the unknown symbol, so that id 0 can answer for one never seen.
 UNKNOWN_SHARE = 0.1
+# The baseline's trend strength may be 0 or 1, whose logit has no bounds.
+TREND_EDGE = 0.02
 
 
 class Network(keras.Model):
@@ -41,6 +46,15 @@ class Network(keras.Model):
             embeddings_initializer=keras.initializers.RandomNormal(stddev=0.05, seed=next(fresh)),
             name="symbol_embedding",
             dtype=dtype,
+        )
+        # Fitted in closed form and fixed: everything below learns what it leaves over (see `start_from`).
+        self.baseline = keras.layers.Dense(
+            COLUMNS,
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(UNFITTED),
+            trainable=False,
+            name="baseline",
+            dtype="float32",
         )
         fused = a.recurrence in ("auto", "fused")
         self.recurrent = [
@@ -99,6 +113,16 @@ class Network(keras.Model):
         self(ops.zeros((1, a.lookback_bars, a.num_features)), ops.zeros((1,), dtype="int32"))
         return self
 
+    def start_from(self, weights: list[np.ndarray]) -> None:
+        """Answer as the linear baseline of the same selected features does; training then adds to it.
+
+        Args:
+            weights: its kernel (F', COLUMNS) and bias (COLUMNS,).
+        """
+        self.baseline.set_weights(weights)
+        for head in (self.logits, self.regime, self.volatility_regime, self.trend):
+            head.kernel.assign(np.zeros(head.kernel.shape))
+
     def encode(
         self, window: Any, symbol_id: Any, training: bool = False, *, normalised: bool = False
     ) -> dict[str, Any]:
@@ -122,15 +146,18 @@ class Network(keras.Model):
         # Only the last bar's row of the attention is read, so only that row is computed.
         attended, scores = self.attention(last, states, return_attention_scores=True, training=training)
         embedding = self.attention_norm(last + attended)[:, 0]
+        base = by_name(self.baseline(x[:, -1]))
+        trend = ops.clip(base["trend"], TREND_EDGE, 1 - TREND_EDGE)
         context = ops.concatenate([embedding, last[:, 0], self.symbol_embedding(symbol_id)], axis=-1)
         return {
             "context": context,
+            "baseline": base,
             "columns": [states[:, -1] for states in added],
             "embedding": ops.cast(embedding, "float32"),
             "attention": ops.cast(ops.mean(scores[:, :, 0], axis=1), "float32"),
-            "regime_logits": self.regime(context),
-            "volatility_regime_logits": self.volatility_regime(context),
-            "trend_strength": ops.sigmoid(self.trend(context))[:, 0],
+            "regime_logits": self.regime(context) + base["regime_logits"],
+            "volatility_regime_logits": self.volatility_regime(context) + base["volatility_regime_logits"],
+            "trend_strength": ops.sigmoid(self.trend(context)[:, 0] + ops.log(trend / (1 - trend))),
         }
 
     def states(self, x: Any, training: bool = False) -> Any:
@@ -150,16 +177,16 @@ class Network(keras.Model):
         ]
         return ops.concatenate([ops.cast(part, encoded["context"].dtype) for part in parts], axis=-1)
 
-    def heads(self, hidden: Any) -> dict[str, Any]:
-        """Decision features (..., D) to raw heads; scalars lose their last axis."""
+    def heads(self, hidden: Any, base: dict[str, Any]) -> dict[str, Any]:
+        """Decision features (..., B, D) and what the baseline said to raw heads; scalars lose their last axis."""
         returns = self.expected_return(hidden)[..., 0] * self.statistics.return_scale
         volatility = ops.softplus(self.expected_volatility(hidden)[..., 0] + 0.5413)
         return {
-            "logits": self.logits(hidden),
+            "logits": self.logits(hidden) + base["logits"],
             "confidence_logit": self.confidence(hidden)[..., 0],
             # Bounded to [-1, 1] as specified; near zero tanh changes nothing.
-            "expected_return": ops.tanh(returns),
-            "expected_volatility": volatility * self.statistics.return_scale,
+            "expected_return": ops.tanh(returns + base["expected_return"]),
+            "expected_volatility": volatility * ops.exp(base["log_volatility"]),
             "position_size": ops.sigmoid(self.position_size(hidden)[..., 0]),
         }
 
@@ -172,8 +199,8 @@ class Network(keras.Model):
         for layer, mask in zip(self.decision, self.masks, strict=True):
             hidden = mask(layer(hidden), training=training)
         self.statistics(hidden)
-        kept = {name: value for name, value in encoded.items() if name != "columns"}
-        return {**kept, **self.heads(hidden)}
+        kept = {name: value for name, value in encoded.items() if name not in ("baseline", "columns")}
+        return {**kept, **self.heads(hidden, encoded["baseline"])}
 
     def answer(self, window: Any, symbol_id: Any) -> dict[str, Any]:
         """The outputs of the SavedModel contract (docs: models), averaged over the saved masks."""
@@ -185,7 +212,7 @@ class Network(keras.Model):
         hidden = self.decision_input(encoded)[None]
         for layer, mask in zip(self.decision, self.masks, strict=True):
             hidden = mask.sampled(layer(hidden))
-        return self.heads(hidden)
+        return self.heads(hidden, encoded["baseline"])
 
     def answer_encoded(self, encoded: dict[str, Any]) -> dict[str, Any]:
         """As `answer`, from an encoder pass."""

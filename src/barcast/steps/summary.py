@@ -154,8 +154,8 @@ def operational(model: Answering, folder: Path, dataset: Dataset, rows: np.ndarr
         "latency_ms_p95": latency["p95"],
         "scoring_peak_memory_mib": measure.peak_memory_bytes() / _MIB,
     }
-    if epochs and "val_loss" in epochs[0]:
-        curve = [float(e["val_loss"]) for e in epochs]
+    if epochs and "val_judged" in epochs[0]:
+        curve = [float(e["val_judged"]) for e in epochs]
         out |= measure.convergence(curve, seconds=facts.get("training_seconds"))
     elif facts.get("training_seconds") is not None:
         out["training_seconds"] = float(facts["training_seconds"])
@@ -167,7 +167,7 @@ def operational(model: Answering, folder: Path, dataset: Dataset, rows: np.ndarr
 def learning_curves(model: Answering) -> dict[str, list[float]]:
     """Loss per epoch, as the report draws it; empty for a model that was not trained by epochs."""
     epochs = model.info.facts.get("epochs", [])
-    kinds = {"train_loss": "loss", "validation_loss": "val_loss"}
+    kinds = {"train_loss": "judged", "validation_loss": "val_judged"}
     return {
         shown: [float(e[key]) for e in epochs] for shown, key in kinds.items() if epochs and key in epochs[0]
     }

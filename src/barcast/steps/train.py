@@ -49,7 +49,7 @@ def train_universal(run: Run, dataset_path: str, linear_path: str, universal_pat
 
 
 def _epoch(epoch: int, figures: dict[str, float]) -> str:
-    loss, held_out, seconds = (figures[name] for name in ("loss", "val_loss", "seconds"))
+    loss, held_out, seconds = (figures[name] for name in ("judged", "val_judged", "seconds"))
     return f"epoch {epoch + 1}: loss {loss:.4f}, validation {held_out:.4f}, {seconds:.1f} s"
 
 

@@ -56,6 +56,7 @@ def distil(
     network = make_network("network", shape, settings.seed)
     network.normalise.set_weights(teacher.network.normalise.get_weights())
     network.statistics.return_scale.assign(np.asarray(teacher.network.statistics.return_scale))
+    network.start_from(teacher.network.baseline.get_weights())
     term = distillation_term(teacher.network, config.distillation_weight, config.distillation_temperature)
     history = trainer.fit(
         network,

@@ -20,6 +20,7 @@ from barcast import logs
 from barcast.config.models import LossConfig, TrainingConfig
 from barcast.datasets import Dataset
 from barcast.errors import ModelError
+from barcast.models import losses
 from barcast.models.presets import PRESETS, Preset
 from barcast.training import checkpoints
 from barcast.training.common import spread
@@ -59,9 +60,10 @@ class History:
     """Learning curves and what happened on the way.
 
     Attributes:
-        epochs: one dict an epoch: `epoch, seconds, learning_rate, batch_size, loss, val_loss` and loss parts.
+        epochs: one dict an epoch: `epoch, seconds, learning_rate, batch_size, loss, val_loss`, loss parts, and
+            `judged, val_judged`, what decides which epoch is kept (`losses.judged`).
         best_epoch: epoch whose weights were kept; -1 for those given.
-        start_loss: validation loss of the weights given, where `start_best` asked for it.
+        best_loss, start_loss: `val_judged` of the weights kept, and of those given where `start_best` asked for it.
         events: restores, halved batches, resumes.
     """
 
@@ -135,7 +137,8 @@ def fit(
     state = _State(batch_size=min(plan.batch_size, len(train)))
     best = [np.asarray(w) for w in weights]
     if start_best:
-        state.history.best_loss = state.history.start_loss = steps.evaluate(validation)["loss"]
+        start_loss = losses.judged(steps.evaluate(validation), config.loss)
+        state.history.best_loss = state.history.start_loss = start_loss
     if checkpoint is not None and checkpoint.exists():
         state, best = _resume(checkpoint, mark, variables)
     started = time.perf_counter() - state.history.seconds
@@ -151,7 +154,7 @@ def fit(
     while state.epoch < plan.max_epochs and state.waited < plan.patience_epochs:
         began = time.perf_counter()
         try:
-            losses, rate = _epoch(steps, optimiser, state, config, plan, train, seed, epoch_rows)
+            learned, rate = _epoch(steps, optimiser, state, config, plan, train, seed, epoch_rows)
         except Exception as error:
             if not _out_of_memory(error) or state.batch_size <= 1:
                 raise
@@ -160,7 +163,7 @@ def fit(
             _assign(variables, snapshot)
             continue
         found = steps.evaluate(validation)
-        if not (math.isfinite(losses["loss"]) and math.isfinite(found["loss"])):
+        if not (math.isfinite(learned["loss"]) and math.isfinite(found["loss"])):
             state.restarts += 1
             if state.restarts > config.nan_restarts:
                 raise ModelError(
@@ -172,17 +175,20 @@ def fit(
             _say(state, f"epoch {state.epoch}: loss not finite, restored at {state.rate_scale:g} of the rate")
             _assign(variables, snapshot)
             continue
+        judged = losses.judged(found, config.loss)
         numbers = {
             "epoch": state.epoch,
             "seconds": time.perf_counter() - began,
             "learning_rate": rate,
             "batch_size": state.batch_size,
-            **losses,
+            **learned,
             **{f"val_{name}": value for name, value in found.items()},
+            "judged": losses.judged(learned, config.loss),
+            "val_judged": judged,
         }
         state.history.epochs.append(numbers)
-        if found["loss"] < state.history.best_loss - 1e-6:
-            state.history.best_loss, state.history.best_epoch, state.waited = found["loss"], state.epoch, 0
+        if judged < state.history.best_loss - 1e-6:
+            state.history.best_loss, state.history.best_epoch, state.waited = judged, state.epoch, 0
             best = [np.asarray(w) for w in weights]
         else:
             state.waited += 1
@@ -193,8 +199,8 @@ def fit(
             keep()
         if progress is not None:
             progress(
-                f"epoch {state.epoch}/{plan.max_epochs}: loss {losses['loss']:.4f}, "
-                f"validation {found['loss']:.4f}, {numbers['seconds']:.1f} s"
+                f"epoch {state.epoch}/{plan.max_epochs}: loss {numbers['judged']:.4f}, "
+                f"validation {judged:.4f}, {numbers['seconds']:.1f} s"
             )
         if on_epoch is not None:
             on_epoch(state.epoch - 1, numbers)

@@ -17,7 +17,6 @@ from barcast.config.models import ModelConfig, TrainingConfig
 from barcast.datasets import Dataset
 from barcast.errors import ConfigError, ModelError
 from barcast.labels import Thresholds, fit_thresholds
-from barcast.models.presets import architecture
 from barcast.splits import Fold, purged_folds
 from barcast.training import common, trainer
 from barcast.training import targets as target_rows
@@ -35,8 +34,7 @@ from barcast.training.studies import (
     suggest,
     summarise,
 )
-from barcast.training.trained import make_network
-from barcast.training.universal import return_scale
+from barcast.training.universal import fit_linear, new_network
 
 __all__ = ["SPACE", "Result", "apply", "chosen", "open_study", "plots", "search", "summarise"]
 
@@ -96,10 +94,11 @@ def apply(settings: Settings, values: dict[str, Any]) -> PlainSettings:
 
 @dataclass(frozen=True)
 class Cut:
-    """One fold of a search, with what every trial shares: class limits, normalisation and selection.
+    """One fold of a search, with what every trial shares: class limits, normalisation, selection, linear baseline.
 
     Attributes:
         fit, stop, test: row numbers; the last fifth in time of the fold's training rows stops a trial early.
+        start: weights of the linear baseline that every trial's network starts from.
     """
 
     fit: np.ndarray
@@ -107,6 +106,7 @@ class Cut:
     test: np.ndarray
     thresholds: Thresholds
     inputs: Inputs
+    start: list[np.ndarray]
 
 
 def make_cut(dataset: Dataset, train: np.ndarray, test: np.ndarray, settings: Settings) -> Cut:
@@ -115,24 +115,17 @@ def make_cut(dataset: Dataset, train: np.ndarray, test: np.ndarray, settings: Se
     fit, stop = np.split(order, [int(len(order) * 0.8)])
     fit = fit[dataset.column("label_end_timestamp")[fit] < dataset.column("event_timestamp")[stop[0]]]
     thresholds = fit_thresholds(dataset.rows[fit], settings.labels)
-    return Cut(fit, stop, test, thresholds, fit_inputs(dataset, fit, settings, thresholds=thresholds))
+    inputs = fit_inputs(dataset, fit, settings, thresholds=thresholds)
+    targets = target_rows.make(dataset, fit, thresholds, settings.training, settings.labels)
+    start = fit_linear(dataset, fit, stop, targets, inputs).weights()
+    return Cut(fit, stop, test, thresholds, inputs, start)
 
 
 def score_fold(dataset: Dataset, cut: Cut, settings: Settings) -> float:
     """Log loss on the cut's test rows of a network trained on its other rows."""
     common.begin(settings)
     targets = target_rows.make(dataset, cut.fit, cut.thresholds, settings.training, settings.labels)
-    shape = architecture(
-        settings.model,
-        num_features=dataset.num_features,
-        lookback_bars=dataset.lookback_bars,
-        selected=cut.inputs.selected,
-        precision=settings.training.precision,
-    )
-    network = make_network("network", shape, settings.seed)
-    at = list(cut.inputs.selected)
-    network.normalise.adapt(cut.inputs.mean[at], cut.inputs.scale[at])
-    network.statistics.return_scale.assign(return_scale(targets, cut.fit))
+    network = new_network(dataset, cut.fit, settings, cut.inputs, targets, cut.start)
     plan = trainer.Plan.of(settings.training, settings.model.preset)
     trainer.fit(network, dataset, cut.fit, cut.stop, targets, settings.training, plan, seed=settings.seed)
     return log_loss(network, dataset, cut.test, targets.arrays["label"])

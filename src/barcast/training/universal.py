@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from barcast.training.inputs import Inputs, fit_inputs
 from barcast.training.pretrain import pretrain
 from barcast.training.settings import Settings
 from barcast.training.trained import TrainedModel, make_network
+
+if TYPE_CHECKING:
+    from barcast.models.linear import LinearFit
 
 CLIP = 5.0
 
@@ -53,11 +56,12 @@ def train_universal(
             goes on.
         thresholds: class limits; fitted on the fold's training rows when None.
         inputs: what `fit_inputs` gave for these training rows; fitted here when None.
-        linear: the baseline of the same fold, whose fit then is the network's fallback; fitted anew when None.
+        linear: the baseline of the same fold and inputs, where the network starts and what replaces it when it
+            cannot answer; fitted anew when None.
 
     Raises:
         DataError: too few rows, one class only, all features constant.
-        ModelError: more symbols than the embedding holds, or a loss that stays NaN.
+        ModelError: more symbols than the embedding holds, a baseline of other features, or a loss that stays NaN.
     """
     out_dir = Path(out_dir)
     config = settings.training
@@ -71,17 +75,20 @@ def train_universal(
     thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
     targets = target_rows.make(dataset, fold.train, thresholds, config, settings.labels)
     inputs = inputs or fit_inputs(dataset, fold.train, settings, thresholds=thresholds)
-    shape = make_architecture(
-        settings.model,
-        num_features=dataset.num_features,
-        lookback_bars=dataset.lookback_bars,
-        selected=inputs.selected,
-        precision=config.precision,
-    )
-    network = make_network("network", shape, settings.seed)
-    at = list(inputs.selected)
-    network.normalise.adapt(inputs.mean[at], inputs.scale[at])
-    network.statistics.return_scale.assign(return_scale(targets, fold.train))
+    if linear is None:
+        fitted = fit_linear(dataset, fold.train, fold.validation, targets, inputs)
+        start = fitted.weights()
+        fallback = common.fallback_arrays(fitted, inputs.selected, dataset.num_features)
+    elif linear.architecture.selected == inputs.selected:
+        start = linear.network.outputs_of.get_weights()
+        fallback = {name: linear.reference[name] for name in common.FALLBACK}
+    else:
+        raise ModelError(
+            f"The linear baseline reads {len(linear.architecture.selected)} features, the network "
+            f"{len(inputs.selected)} others.",
+            hint="Fit both with the same inputs.",
+        )
+    network = new_network(dataset, fold.train, settings, inputs, targets, start)
     plan = trainer.Plan.of(config, settings.model.preset)
     checkpoint = out_dir / "checkpoint.npz"
     # A resumed run has the encoder's weights in its checkpoint.
@@ -115,14 +122,10 @@ def train_universal(
         if config.curriculum_epochs
         else None,
         on_epoch=on_epoch,
+        start_best=True,
         progress=progress,
     )
     calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
-    if linear is None:
-        fitted = _fit_linear(dataset, fold, targets, inputs)
-        fallback = common.fallback_arrays(fitted, inputs.selected, dataset.num_features)
-    else:
-        fallback = {name: linear.reference[name] for name in common.FALLBACK}
     model = TrainedModel(
         network,
         describe(
@@ -146,6 +149,34 @@ def train_universal(
         common.reference(dataset, fold.train, inputs.mean, inputs.scale, fallback),
     )
     return finish(model, dataset, fold, targets.arrays["label"], out_dir)
+
+
+def new_network(
+    dataset: Dataset,
+    train: np.ndarray,
+    settings: Settings,
+    inputs: Inputs,
+    targets: target_rows.Targets,
+    start: list[np.ndarray],
+) -> Any:
+    """A network that answers as the linear baseline does, ready to be trained on the rows `train`.
+
+    Args:
+        start: the baseline's weights, `LinearFit.weights()`.
+    """
+    shape = make_architecture(
+        settings.model,
+        num_features=dataset.num_features,
+        lookback_bars=dataset.lookback_bars,
+        selected=inputs.selected,
+        precision=settings.training.precision,
+    )
+    network = make_network("network", shape, settings.seed)
+    at = list(inputs.selected)
+    network.normalise.adapt(inputs.mean[at], inputs.scale[at])
+    network.statistics.return_scale.assign(return_scale(targets, train))
+    network.start_from(start)
+    return network
 
 
 def train_linear(
@@ -172,7 +203,7 @@ def train_linear(
     network = make_network("linear", shape, settings.seed)
     at = list(inputs.selected)
     network.normalise.adapt(inputs.mean[at], inputs.scale[at])
-    fitted = _fit_linear(dataset, fold, targets, inputs)
+    fitted = fit_linear(dataset, fold.train, fold.validation, targets, inputs)
     network.load_fit(fitted)
     calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
     fallback = common.fallback_arrays(fitted, inputs.selected, dataset.num_features)
@@ -192,12 +223,14 @@ def train_linear(
     return finish(model, dataset, fold, targets.arrays["label"], out_dir)
 
 
-def _fit_linear(
+def fit_linear(
     dataset: Dataset,
-    fold: Fold,
+    train: np.ndarray,
+    validation: np.ndarray,
     targets: target_rows.Targets,
     inputs: Inputs,
-) -> Any:
+) -> LinearFit:
+    """The baseline's coefficients, fitted on `train`; `validation` rows choose the penalty."""
     from barcast.models import linear
     from barcast.models.regression import chunks
 
@@ -215,9 +248,7 @@ def _fit_linear(
     def arrays(rows: np.ndarray) -> dict[str, np.ndarray]:
         return {name: values[rows] for name, values in targets.arrays.items()}
 
-    return linear.fit(
-        last_bars(fold.train), arrays(fold.train), (last_bars(fold.validation), arrays(fold.validation))
-    )
+    return linear.fit(last_bars(train), arrays(train), (last_bars(validation), arrays(validation)))
 
 
 def return_scale(targets: target_rows.Targets, train: np.ndarray) -> float:
@@ -230,6 +261,7 @@ def curves(history: trainer.History) -> dict[str, Any]:
     return {
         "epochs": [{k: round(v, 6) for k, v in epoch.items()} for epoch in history.epochs],
         "best_epoch": history.best_epoch,
+        "start_validation_loss": history.start_loss,
         "best_validation_loss": history.best_loss,
         "training_seconds": round(history.seconds, 2),
         "events": history.events,
