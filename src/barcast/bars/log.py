@@ -20,8 +20,8 @@ from barcast.bars.store import AppendReport, BarStore
 from barcast.errors import DataError
 
 _COLUMNS = BARS.names()
-# Commits of the table between two joinings of its small files (a flush adds one for each symbol, and appending reads
-# them all), and between two of those that were joined.
+# Commits of the table between two joinings of its small files (a flush adds one for each symbol, and who reads the
+# table opens them all), and between two of those that were joined.
 COMPACT_EVERY, WHOLE_EVERY = 25, 1000
 _CREATE = f"""
 CREATE TABLE IF NOT EXISTS bars (
