@@ -79,6 +79,7 @@ def test_what_is_kept_is_never_worse_than_the_baseline_where_it_was_judged(unive
     assert facts["best_validation_loss"] == pytest.approx(min(kept, facts["start_validation_loss"]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_no_way_of_training_on_moves_the_baseline(
     dataset: Any, fold: Any, small: Any, universal: TrainedModel, linear: TrainedModel, tmp_path: Path
 ) -> None:
