@@ -130,7 +130,6 @@ def test_any_order_and_duplication_of_batches_gives_the_same_table(tmp_path_fact
 WRITER = """
 import sys
 from datetime import UTC, datetime, timedelta
-import numpy as np
 import polars as pl
 from barcast.bars.store import BarStore
 

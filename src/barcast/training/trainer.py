@@ -136,11 +136,11 @@ def fit(
     )
     state = _State(batch_size=min(plan.batch_size, len(train)))
     best = [np.asarray(w) for w in weights]
-    if start_best:
-        start_loss = losses.judged(steps.evaluate(validation), config.loss)
-        state.history.best_loss = state.history.start_loss = start_loss
     if checkpoint is not None and checkpoint.exists():
         state, best = _resume(checkpoint, mark, variables)
+    elif start_best:
+        start_loss = losses.judged(steps.evaluate(validation), config.loss)
+        state.history.best_loss = state.history.start_loss = start_loss
     started = time.perf_counter() - state.history.seconds
 
     def keep() -> None:

@@ -164,19 +164,27 @@ def new_network(
     Args:
         start: the baseline's weights, `LinearFit.weights()`.
     """
+    network = _normalising("network", dataset, settings, inputs, precision=settings.training.precision)
+    network.statistics.return_scale.assign(return_scale(targets, train))
+    network.start_from(start)
+    return network
+
+
+def _normalising(
+    kind: str, dataset: Dataset, settings: Settings, inputs: Inputs, *, precision: str = "float32"
+) -> Any:
+    """A model of this kind and of the dataset's shape that knows how to normalise its inputs, and nothing else."""
     shape = make_architecture(
         settings.model,
         num_features=dataset.num_features,
         lookback_bars=dataset.lookback_bars,
         selected=inputs.selected,
-        precision=settings.training.precision,
+        precision=precision,
     )
-    network = make_network("network", shape, settings.seed)
+    model = make_network(kind, shape, settings.seed)
     at = list(inputs.selected)
-    network.normalise.adapt(inputs.mean[at], inputs.scale[at])
-    network.statistics.return_scale.assign(return_scale(targets, train))
-    network.start_from(start)
-    return network
+    model.normalise.adapt(inputs.mean[at], inputs.scale[at])
+    return model
 
 
 def train_linear(
@@ -194,15 +202,7 @@ def train_linear(
     thresholds = thresholds or common.thresholds_of(dataset, fold, settings)
     targets = target_rows.make(dataset, fold.train, thresholds, settings.training, settings.labels)
     inputs = inputs or fit_inputs(dataset, fold.train, settings, thresholds=thresholds)
-    shape = make_architecture(
-        settings.model,
-        num_features=dataset.num_features,
-        lookback_bars=dataset.lookback_bars,
-        selected=inputs.selected,
-    )
-    network = make_network("linear", shape, settings.seed)
-    at = list(inputs.selected)
-    network.normalise.adapt(inputs.mean[at], inputs.scale[at])
+    network = _normalising("linear", dataset, settings, inputs)
     fitted = fit_linear(dataset, fold.train, fold.validation, targets, inputs)
     network.load_fit(fitted)
     calibrated = common.calibrate(network, dataset, fold.calibration, targets.arrays["label"])
