@@ -8,9 +8,8 @@ nothing as long as each revision carries its own `created_timestamp`.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,9 +92,10 @@ class BarStore:
         """
         if version < 0:
             return not self.exists
-        log = self.path / "_delta_log"
-        present, following = (log / f"{number:020d}.json" for number in (version, version + 1))
-        return present.is_file() and not following.exists()
+        return (
+            table.commit_file(self.path, version).is_file()
+            and not table.commit_file(self.path, version + 1).exists()
+        )
 
     def append(self, frame: pl.DataFrame, *, origin: str = "") -> AppendReport:
         """Merge bars into the table, atomically.
@@ -295,7 +295,7 @@ class BarStore:
         Looks for the next commit's file only, so that asking at every close costs nothing when there is none.
         """
         found = []
-        for number, actions in self._commits(version):
+        for number, actions in table.commits(self.path, version):
             info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
             notes = {k.removeprefix("barcast."): v for k, v in info.items() if k.startswith("barcast.")}
             found.append({"version": number, **notes})
@@ -310,25 +310,14 @@ class BarStore:
         Raises:
             DataError: a data file is gone or damaged.
         """
-        commits = list(self._commits(version))
-        # Files that were only joined hold nothing new.
-        added, removed = (
-            [[a[kind] for a in actions if a.get(kind, {}).get("dataChange")] for _, actions in commits]
-            for kind in ("add", "remove")
-        )
-        if not commits or (any(removed) and sum(map(bool, added)) > 1):
+        changed = table.changed_files(self.path, version)
+        if changed is None:
             return None
-        files = [file for found in added for file in found]
+        present, files = changed
         if not files:
-            return commits[-1][0], empty()
+            return present, empty()
         rows = table.scan_files(self.path, files).filter(pl.col("superseded_timestamp").is_null())
-        return commits[-1][0], self._collect(rows.select(BARS.names()))
-
-    def _commits(self, version: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Version and actions of the commits after `version`, oldest first."""
-        while (file := self.path / "_delta_log" / f"{version + 1:020d}.json").is_file():
-            version += 1
-            yield version, [json.loads(line) for line in file.read_text().splitlines()]
+        return present, self._collect(rows.select(BARS.names()))
 
     def compact(self, *, whole: bool = True) -> int:
         """Join the small files of many appends; earlier versions stay readable. Returns the files removed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,34 @@ def scan(path: Path, table: deltalake.DeltaTable) -> pl.LazyFrame:
     for name, size in files.iter_rows():
         _checked(path, name, size)
     return pl.scan_delta(table)
+
+
+def commit_file(path: Path, version: int) -> Path:
+    """Where Delta's log keeps the commit that made `version`."""
+    return path / "_delta_log" / f"{version:020d}.json"
+
+
+def commits(path: Path, version: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Version and actions of the commits after `version`, oldest first."""
+    while (file := commit_file(path, version + 1)).is_file():
+        version += 1
+        yield version, [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def changed_files(path: Path, version: int) -> tuple[int, list[dict[str, Any]]] | None:
+    """The present version, and the `add` actions of the files that hold all that changed after `version`.
+
+    None where the log does not tell: the commits were cleaned away, or one corrected what another wrote.
+    """
+    found = list(commits(path, version))
+    # Files that were only joined hold nothing new.
+    added, removed = (
+        [[a[kind] for a in actions if a.get(kind, {}).get("dataChange")] for _, actions in found]
+        for kind in ("add", "remove")
+    )
+    if not found or (any(removed) and sum(map(bool, added)) > 1):
+        return None
+    return found[-1][0], [file for files in added for file in files]
 
 
 def scan_files(path: Path, added: list[dict[str, Any]]) -> pl.LazyFrame:

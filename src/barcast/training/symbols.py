@@ -16,6 +16,7 @@ import polars as pl
 
 from barcast import datasets, names
 from barcast.datasets import Dataset
+from barcast.errors import ConfigError
 from barcast.splits import Fold
 from barcast.training.settings import Settings
 from barcast.workers import Workers
@@ -157,6 +158,9 @@ def train_symbols(
 
     Returns:
         One Outcome a symbol, in the order given.
+
+    Raises:
+        ConfigError: the ensemble is asked for without `linear`.
     """
     out_dir = Path(out_dir)
     config = settings.training
@@ -164,6 +168,10 @@ def train_symbols(
     found: dict[str, Outcome] = {}
     own_symbols = [symbol for symbol in symbols if symbol != names.ENSEMBLE]
     joined = Path(export_dir) / names.ENSEMBLE if export_dir and names.ENSEMBLE in symbols else None
+    if joined is not None and linear is None:
+        raise ConfigError(
+            "The ensemble joins two models, and only the universal one is here.", hint="Give `linear` too."
+        )
 
     def say(symbol: str, text: str) -> None:
         if progress is not None:
@@ -192,10 +200,10 @@ def train_symbols(
                 for symbol, (name, parent) in parents.items()
             }
             results = pool.run(tasks)
-            if joined is not None and names.ENSEMBLE not in found:
+            if joined is not None and linear is not None and names.ENSEMBLE not in found:
                 # Here, beside the workers: as one task among theirs it would leave one of them without work at the end.
                 made = found[names.ENSEMBLE] = _ensemble(
-                    Path(universal), Path(linear or ""), source, fold, settings, joined
+                    Path(universal), linear, source, fold, settings, joined
                 )
                 say("ensemble", made.error or f"joined, validation log loss {made.rungs['joined']:.4f}")
             for symbol, result in results:
