@@ -232,8 +232,8 @@ def peer(path: Path) -> Iterator[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="in-process and served in turn, so often")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of each measurement")
+    parser.add_argument("--rounds", type=int, default=15, help="in-process and served in turn, so often")
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--features", type=int, default=160)
     parser.add_argument("--no-peer", action="store_true")

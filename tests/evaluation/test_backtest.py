@@ -230,6 +230,7 @@ def test_row_returns_with_one_symbol_equal_the_backtest_per_tranche():
     assert np.log(result.portfolio["equity"][-1]) == pytest.approx(net.sum() / 4, rel=0.02)
 
 
+@pytest.mark.slow
 def test_backtest_agrees_with_vectorbt():
     """Cross-check against an independent library, to rounding: 3 symbols, three rules, all sides, fees."""
     pytest.importorskip("vectorbt")

@@ -210,6 +210,7 @@ def test_ladder_reports_every_symbol_on_the_same_rows(
     assert found["own_log_loss"].null_count() == 2
 
 
+@pytest.mark.slow
 def test_each_symbol_keeps_the_better_parent_and_one_failure_stops_nothing(
     universal: Any, dataset: Any, fold: Any, small: Any, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def _config(small: Any, noise_seeds: int) -> Config:
     )
 
 
+@pytest.mark.slow
 def test_noise_is_the_spread_between_this_and_other_seeds(
     dataset: Any, fold: Any, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,10 +273,7 @@ class Feed:
 
     def _pause(self, now: datetime) -> float:
         """Seconds until it is worth asking again."""
-        behind = any(last < self._closed for last in self._last.values())
-        if self._held.height or (
-            behind and now < self._closed + timedelta(seconds=self._config.deadline_seconds)
-        ):
+        if self._held.height:
             return self._config.poll_seconds
         newest = close_times(self._calendar, self.symbols, self._closed, now, self._interval)
         if (
