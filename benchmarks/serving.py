@@ -5,7 +5,7 @@ bytes out, raw bytes in), so that the servers are measured. Targets: one-sample 
 ms; 32 clients at least 80% of the in-process batched rate. That rate is one loop of the best batch size, alone on the
 machine; the server has one batch thread to answer it with, and shares the cores with the clients. Batches of half the
 clients let one batch run while the answers to the last one travel. In-process and served are measured in turn, and the
-median over the rounds counts: a shared machine may be half as quick a minute later.
+median over the rounds counts (of the share, its quartiles too): a shared machine may be half as quick a minute later.
 """
 
 from __future__ import annotations
@@ -289,7 +289,8 @@ def main() -> None:
     server_us, clients_us = np.median(costs, axis=0)
     over = np.median([percentile(s, 50) - a[0] for s, a in zip(single, alone, strict=True)])
     peer_rate = float(np.median(peer_rates)) if peer_rates else None
-    share = np.median([rate / a[1] for rate, a in zip(rates, alone, strict=True)])
+    shares = [rate / a[1] for rate, a in zip(rates, alone, strict=True)]
+    low, share, high = np.quantile(shares, (0.25, 0.5, 0.75))
 
     def both(name: str, rounds: list[list[float]], theirs: list[float], q: float) -> dict[str, Any]:
         ours = [one for taken in rounds for one in taken]
@@ -307,7 +308,9 @@ def main() -> None:
             both(f"{CLIENTS} clients p50", many, peer_many, 50),
             both(f"{CLIENTS} clients p99", many, peer_many, 99),
             row(f"{CLIENTS} clients rate", float(np.median(rates)), peer_rate, "samples/s"),
-            row("share of the in-process rate (target 0.8)", float(share), None, "x"),
+            row(
+                f"share of the in-process rate (target 0.8) [{low:.2f}, {high:.2f}]", float(share), None, "x"
+            ),
             row(
                 "processor time a sample, the model alone",
                 float(model_us),

@@ -59,3 +59,26 @@ def test_ridge_gives_scikit_learns_coefficients(rows: tuple[np.ndarray, np.ndarr
     nothing, zero = Design(x, np.zeros(len(x))).ridge(y, 20.0)
     assert not nothing.any()
     assert zero == 0
+
+
+def test_what_tells_the_sides_apart_has_a_penalty_of_its_own(
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    from scipy.optimize import minimize
+
+    x, label, weight = rows
+    side, move = np.array([-1, 0, 1]) / np.sqrt(2), np.array([1, -2, 1]) / np.sqrt(6)
+
+    def objective(flat: np.ndarray) -> float:
+        w = flat.reshape(13, 3)
+        z = x @ w[:-1] + w[-1]
+        z = z - z.max(axis=1, keepdims=True)
+        fit = weight @ (np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), label])
+        return float(fit + 0.5 * (2000 * (w[:-1] @ side) ** 2 + 20 * (w[:-1] @ move) ** 2).sum())
+
+    found = Design(x, weight).logistic(label, 20.0, side_penalty=2000.0, tolerance=1e-10)
+    least = minimize(objective, np.zeros(39), method="L-BFGS-B", options={"maxfun": 10**6, "ftol": 1e-12})
+    assert objective(found.ravel()) == pytest.approx(least.fun, rel=1e-6)
+    np.testing.assert_allclose(found[:-1] @ side, least.x.reshape(13, 3)[:-1] @ side, atol=2e-3)
+    same, plain = (Design(x, weight).logistic(label, 20.0, side_penalty=p) for p in (20.0, None))
+    np.testing.assert_array_equal(same, plain)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+# What tells class 2 (BUY) from class 0 (SELL), as a direction of length 1 among coefficients.
+SIDE = np.array([-1.0, 0.0, 1.0]) / np.sqrt(2)
 # Rows multiplied at once: small enough that the second product of a pass finds them in the cache.
 CHUNK = 4096
 
@@ -56,7 +58,13 @@ class Design:
         return found[:size], float(found[size])
 
     def logistic(
-        self, label: np.ndarray, penalty: float, *, start: np.ndarray | None = None, tolerance: float = 1e-5
+        self,
+        label: np.ndarray,
+        penalty: float,
+        *,
+        side_penalty: float | None = None,
+        start: np.ndarray | None = None,
+        tolerance: float = 1e-5,
     ) -> np.ndarray:
         """Multinomial logistic regression, (F + 1, 3) float64 with the intercepts in the last row.
 
@@ -65,6 +73,7 @@ class Design:
 
         Args:
             label: (n,) classes 0, 1, 2; rows below 0 are left out.
+            side_penalty: for what tells class 2 from class 0, in place of `penalty`; where all three are seen.
             start: coefficients to begin from, as returned.
             tolerance: stops when a pass lowers the mean loss by a smaller share than this.
         """
@@ -86,12 +95,18 @@ class Design:
         # A hair on the diagonal keeps features that repeat one another solvable.
         shape[np.diag_indices(size + 1)] += 1e-6 * np.trace(shape) / (size + 1)
         root = cholesky(shape / total, lower=True)
+        apart = 0.0 if side_penalty is None or len(seen) < 3 else side_penalty - penalty
+        more = _penalty(size, apart).diagonal()
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             w = solve_triangular(root, flat.reshape(size + 1, -1), lower=True, trans="T")
             value, slope = _cross_entropy(self.x, w, at, weight)
             value += 0.5 * float((ridge.diagonal()[:, None] * w * w).sum())
             slope += ridge.diagonal()[:, None] * w
+            if apart:
+                side = w @ SIDE
+                value += 0.5 * float((more * side * side).sum())
+                slope += np.outer(more * side, SIDE)
             back: np.ndarray = solve_triangular(root, slope / total, lower=True)
             return value / total, back.ravel()
 
