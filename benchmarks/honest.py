@@ -1,10 +1,10 @@
 """What the models are worth on real 5-minute bars: purged walk-forward, after costs, with confidence intervals.
 
-Network, ensemble, linear and LightGBM on the same rows and classes; accuracy, MCC, rank IC, ECE, net Sharpe at 0, 2, 5
-and 10 bps a side. Intervals come from resampling whole days of all symbols together. Decisions are `horizon` bars
-apart, so that their outcomes do not overlap. To be affordable, all models read every third feature (no selection) and
-the network draws `--epoch-rows` training rows an epoch. Needs the shared crypto bars. Answers of a finished fold are
-kept in `--cache`, so that a broken run goes on. Usage:
+Network, ensemble, linear and LightGBM on the same rows and classes; accuracy, MCC, rank IC (of the classes, and of the
+expected return), ECE, net Sharpe at 0, 2, 5 and 10 bps a side. Intervals come from resampling whole days of all symbols
+together. Decisions are `horizon` bars apart, so that their outcomes do not overlap. To be affordable, all models read
+every third feature (no selection) and the network draws `--epoch-rows` training rows an epoch. Needs the shared crypto
+bars. Answers of a finished fold are kept in `--cache`, so that a broken run goes on. Usage:
 `python benchmarks/honest.py [--bars 52416] [--horizon 12] [--folds 4] [--epoch-rows 5000] [--every 3]`.
 """
 
@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ MODELS = ("network", "ensemble", "linear", "lightgbm")
 
 
 def answers_of(dataset: Any, fold: Any, settings: Any, file: Path) -> dict[str, np.ndarray]:
-    """Each model's (n, 3) of the fold's test rows, and their `label`; from `file` where it is there."""
+    """Each model's (n, 3) of the fold's test rows, the returns that "MODEL return" expects, and their `label`.
+
+    From `file` where it is there.
+    """
     if file.exists():
         with np.load(file) as stored:
             return dict(stored)
@@ -58,12 +62,20 @@ def answers_of(dataset: Any, fold: Any, settings: Any, file: Path) -> dict[str, 
     models = {"network": network, "linear": linear}
     models["ensemble"] = train_ensemble(network, linear, dataset, fold, settings)
     for name, model in models.items():
-        found[name] = model.answers(dataset, fold.test)["probabilities"]
+        said = model.answers(dataset, fold.test)
+        found[name], found[f"{name} return"] = said["probabilities"], said["expected_return"]
     counts = f"{len(fold.train)} training rows, {len(fold.test)} test rows"
     say(f"fold {fold.index}: {counts}, {time.perf_counter() - began:.0f} s")
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez(file, **found)
     return found
+
+
+def order(expected: np.ndarray, outcome: np.ndarray) -> float:
+    """Spearman correlation of expected returns with outcomes."""
+    from scipy.stats import rankdata
+
+    return float(np.corrcoef(rankdata(expected), rankdata(outcome))[0, 1])
 
 
 def say(text: str) -> None:
@@ -100,7 +112,7 @@ def main() -> None:
         splits=SplitsConfig(folds=args.folds),
     )
     say(f"{len(dataset)} rows of {len(dataset.symbols)} symbols, {dataset.num_features} features")
-    answers: dict[str, list[np.ndarray]] = {name: [] for name in (*MODELS, "label")}
+    answers: dict[str, list[np.ndarray]] = defaultdict(list)
     tested = []
     for fold in splits.walk_forward(dataset.rows, settings.splits):
         key = f"{args.bars}-{args.horizon}-{args.folds}-{args.epochs}-{args.epoch_rows}-{args.every}-{fold.index}"
@@ -126,6 +138,15 @@ def main() -> None:
             cells.append(f"{value:.3f} ({low:.3f} to {high:.3f})")
             results.append(row(f"{name} {measure.__name__} [{low:.3f}, {high:.3f}]", value, None, ""))
         print(f"| {measure.__name__} | " + " | ".join(cells) + " |")
+    cells = []
+    for name in MODELS:
+        if f"{name} return" not in whole:  # of classes alone
+            cells.append("")
+            continue
+        value, low, high = with_interval(order, days, whole[f"{name} return"], outcome)
+        cells.append(f"{value:.3f} ({low:.3f} to {high:.3f})")
+        results.append(row(f"{name} rank IC of expected return [{low:.3f}, {high:.3f}]", value, None, ""))
+    print("| rank IC of the expected return | " + " | ".join(cells) + " |")
     for cost in COSTS_BPS:
         cells = []
         for name in MODELS:
