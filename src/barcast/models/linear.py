@@ -58,8 +58,12 @@ class LinearFit:
 def logistic(
     x: np.ndarray, label: np.ndarray, weight: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Multinomial logistic regression as (3, F') and (3,); a class never seen gets a very low intercept."""
-    return _split(Design(np.asarray(x, dtype=np.float32), weight).logistic(label, penalty))
+    """Multinomial logistic regression as (3, F') and (3,); a class never seen gets a very low intercept.
+
+    What tells class 2 from class 0 is penalised `SIDE_PENALTY` times as much.
+    """
+    design = Design(np.asarray(x, dtype=np.float32), weight)
+    return _split(design.logistic(label, penalty, side_penalty=SIDE_PENALTY * penalty))
 
 
 def _split(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
