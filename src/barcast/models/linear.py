@@ -22,9 +22,10 @@ from barcast.models.regression import Design
 
 _Fit = TypeVar("_Fit")
 # Penalties in half decades, from strong to weak: they suit standardised features, and rows by the thousand as by the
-# million. Returns, all noise, begin higher.
+# million.
 PENALTIES = (30_000.0, 10_000.0, 3_000.0, 1_000.0, 300.0, 100.0, 30.0, 10.0)
-RETURN_PENALTIES = (1e7, 3e6, 1e6, 3e5, 1e5, *PENALTIES)
+# Shares of the expected return that training rows promise, from cautious to all of it.
+SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 # Where the price goes is harder to know than how far: what tells BUY from SELL is drawn to zero so many times harder.
 SIDE_PENALTY = 10.0
 # Of the outcomes, in units of the volatility known before, the share that is taken as it is; the rest is clipped.
@@ -77,7 +78,7 @@ def fit(
     *,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> LinearFit:
-    """Fit all coefficients; the validation rows choose the penalties of classes and returns (docs/adr/0019).
+    """Fit all coefficients; the validation rows choose how strongly they are drawn to zero (docs/adr/0019).
 
     Args:
         x: (n, F') float32 standardised, clipped last bars of the training rows.
@@ -113,7 +114,7 @@ def fit(
         _split(classes),
         _split(design.logistic(arrays["regime"], 100.0)),
         _split(design.logistic(arrays["volatility_regime"], 100.0)),
-        mean_return(x, arrays, x_validation, validation_arrays),
+        mean_return(classes, x, arrays, x_validation, validation_arrays),
         (log_volatility[0], log_volatility[1] + float(np.log(ratio))),
         of_trend.ridge(trend, 1.0),
         penalty,
@@ -121,50 +122,58 @@ def fit(
 
 
 def mean_return(
+    classes: np.ndarray,
     x: np.ndarray,
     arrays: dict[str, np.ndarray],
     x_validation: np.ndarray,
     validation_arrays: dict[str, np.ndarray],
 ) -> tuple[np.ndarray, float]:
-    """Coefficients (F',) and intercept of the expected log return; the validation rows choose the penalty.
+    """Coefficients (F',) and intercept of the expected log return: how BUY lies above SELL, times a scale.
 
-    A calm bar tells more about the mean than a wild one, and few outcomes say as much as thousands: squares are
-    weighted by the inverse variance known before, and outcomes are clipped where only 2% lie beyond.
+    So it has the sign of the likelier side. The scale is that of least squares on training rows, cut to the share that
+    suits validation rows. Squares are weighted by the inverse variance known before, and outcomes are clipped where
+    only 2% lie beyond: else the few wildest bars decide.
+
+    Args:
+        classes: (F' + 1, 3) coefficients of the classes, as `Design.logistic` gives them.
     """
     volatility = arrays["volatility"].astype(np.float64)
     calm = max(float(np.median(volatility)) / 3, 1e-8)
     reach = float(np.quantile(np.abs(arrays["forward_log_return"]) / np.maximum(volatility, calm), TYPICAL))
+    side = classes[:, 2] - classes[:, 0]
 
-    def clipped(of: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def read(rows: np.ndarray, of: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How far BUY lies above SELL, the clipped outcome, and how sure it is."""
         scale = np.maximum(of["volatility"].astype(np.float64), calm)
-        return np.clip(of["forward_log_return"], -reach * scale, reach * scale), (calm / scale) ** 2
+        lead = rows @ side[:-1].astype(np.float32) + side[-1]
+        return lead, np.clip(of["forward_log_return"], -reach * scale, reach * scale), (calm / scale) ** 2
 
-    returns, sureness = clipped(arrays)
-    weight = arrays["weight"] * sureness
-    design = Design(x, weight / max(float(weight.mean()), 1e-12))
-    truth, truth_sureness = clipped(validation_arrays)
+    lead, outcome, sure = read(x, arrays)
+    sure *= arrays["weight"]
+    slope = max(0.0, float((sure * lead * outcome).sum() / max((sure * lead * lead).sum(), 1e-12)))
+    held_lead, held_outcome, held_sure = read(x_validation, validation_arrays)
 
-    def loss(fitted: tuple[np.ndarray, float]) -> float:
-        missed = truth - x_validation @ fitted[0].astype(np.float32) - fitted[1]
-        return float((truth_sureness * missed**2).sum())
+    def loss(share: float) -> float:
+        return float((held_sure * (held_outcome - share * slope * held_lead) ** 2).sum())
 
-    return _until_worse(RETURN_PENALTIES, lambda penalty, _: design.ridge(returns, penalty), loss)[1]
+    share, _ = _until_worse(SHARES, lambda share, _: share, loss)
+    return share * slope * side[:-1], share * slope * float(side[-1])
 
 
 def _until_worse(
-    penalties: tuple[float, ...],
+    choices: tuple[float, ...],
     fit_with: Callable[[float, _Fit | None], _Fit],
     loss: Callable[[_Fit], float],
 ) -> tuple[float, _Fit]:
-    """The penalty before the first one that did no better, and its fit; each fit gets the one before."""
+    """The choice before the first one that did no better, and its fit; each fit gets the one before."""
     best: tuple[float, _Fit] | None = None
     lowest = np.inf
-    for penalty in penalties:
-        found = fit_with(penalty, best[1] if best else None)
+    for choice in choices:
+        found = fit_with(choice, best[1] if best else None)
         reached = loss(found)
         if best is not None and not reached < lowest:
             break
-        best, lowest = (penalty, found), reached
+        best, lowest = (choice, found), reached
     assert best is not None
     return best
 
