@@ -73,7 +73,8 @@ def check(rows: pl.DataFrame, facts: Facts, policy: GateConfig) -> list[Check]:
         Check(
             "leak alarm, Sharpe",
             not (real and yearly > policy.max_sharpe),
-            f"yearly net Sharpe {yearly:.2f}, limit {policy.max_sharpe:.1f}",
+            f"yearly net Sharpe {yearly:.2f} of {len(series)} blocks of decisions (not of the account), "
+            f"limit {policy.max_sharpe:.1f}",
         )
     )
     return out

@@ -35,8 +35,8 @@ def linear(
 
     Args:
         reference: arrays `mean, scale, linear_coef (3, F), linear_intercept (3,)`, and optionally `return_coef (F,)`,
-            `return_intercept`.
-        expected_volatility: taken over into the answer (the parameters hold no forecast of it).
+            `return_intercept`, `volatility_coef (F,)`, `volatility_intercept`.
+        expected_volatility: taken over into the answer where the parameters hold no forecast of it.
         calibration: of the baseline's probabilities and confidence.
     """
     scale = np.where(reference["scale"] > 0, reference["scale"], 1.0)
@@ -48,9 +48,12 @@ def linear(
     expected = np.zeros(len(z))
     if "return_coef" in reference:
         expected = np.tanh(z @ reference["return_coef"] + reference.get("return_intercept", 0.0))
+    volatility = np.full(len(z), expected_volatility)
+    if "volatility_coef" in reference:
+        volatility = np.exp(z @ reference["volatility_coef"] + reference["volatility_intercept"])
     top = np.clip(p.max(axis=1), 1e-6, 1 - 1e-6)
     curve = calibration.confidence_slope * np.log(top / (1 - top)) + calibration.confidence_bias
-    return {**_outputs(p, expected, expected_volatility), "confidence": 1 / (1 + np.exp(-curve))}
+    return {**_outputs(p, expected, volatility), "confidence": 1 / (1 + np.exp(-curve))}
 
 
 def rules(
@@ -79,7 +82,7 @@ def rules(
 
 
 def _outputs(
-    p: NDArray[np.float64], expected: NDArray[np.float64], volatility: float
+    p: NDArray[np.float64], expected: NDArray[np.float64], volatility: NDArray[np.float64] | float
 ) -> dict[str, NDArray[np.float64]]:
     entropy = -np.sum(p * np.log(np.maximum(p, 1e-12)), axis=1) / np.log(3)
     return {
@@ -88,6 +91,6 @@ def _outputs(
         "uncertainty": np.zeros(len(p)),
         "entropy": entropy,
         "expected_return": expected,
-        "expected_volatility": np.full(len(p), volatility),
+        "expected_volatility": np.broadcast_to(volatility, len(p)),
         "position_size": np.zeros(len(p)),
     }

@@ -175,6 +175,8 @@ def fallback_arrays(fit: Any, selected: tuple[int, ...], num_features: int) -> d
         "linear_intercept": fit.classes[1],
         "return_coef": wide(fit.mean_return[0]),
         "return_intercept": np.array(fit.mean_return[1]),
+        "volatility_coef": wide(fit.log_volatility[0]),
+        "volatility_intercept": np.array(fit.log_volatility[1]),
     }
 
 
