@@ -55,6 +55,8 @@ def monitor(
 
 def _show(report: Report, *, brief: bool) -> None:
     lines = [f"{report.at:%Y-%m-%d %H:%M:%S} UTC  {report.worst}"]
+    if report.stopped:
+        lines.append(f"{'STOPPED':9} {report.stopped}")
     for alert in report.alerts:
         lines.append(f"{alert.severity:9} {alert.name:20} {alert.subject:12} {alert.text}")
         lines.append(f"{'':9} since {alert.since:%Y-%m-%d %H:%M} UTC; runbook: {alert.name}")
