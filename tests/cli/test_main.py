@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_serve_with_nothing_live_says_what_to_do(tmp_path: Path) -> None:
     done = barcast("serve", root=tmp_path)
     assert done.returncode == 7
     assert "barcast run" in done.stderr
+
+
+def test_serve_opens_the_page_that_the_configuration_asks_for(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # a taken port is named before anything is loaded
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        path = tmp_path / "c.yaml"
+        path.write_text(
+            f"workspace: w\nserving: {{endpoint: '127.0.0.1:0'}}\nmodel_server: {{rest_api_port: {port}}}\n"
+        )
+        models = tmp_path / "w" / "models"
+        models.mkdir(parents=True)
+        (models / "models.config").write_text("model_config_list {}")
+        done = barcast("serve", "--config", str(path), root=tmp_path)
+    assert f"Port {port} (--rest_api_port)" in done.stderr
 
 
 def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:

@@ -205,6 +205,25 @@ def test_a_model_that_cannot_load_ends_the_start(tmp_path: Path) -> None:
     )
 
 
+def test_a_start_that_waits_for_a_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, what in (("nowhere", "does not exist"), ("empty", "holds none")):
+        where = tmp_path / name
+        command = [sys.executable, "-m", "barcast.serving.model_server", "--port=0"]
+        waits = subprocess.Popen(
+            [*command, "--model_name=x", f"--model_base_path={where}"], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert waits.stderr is not None
+            line = waits.stderr.readline()
+            assert line.startswith(f"Waiting for a version of model x: {where} {what}.")
+            assert "1/saved_model.pb" in line
+        finally:
+            waits.terminate()
+            assert waits.wait(30) == 0
+            waits.stderr.close()
+
+
 def run(*flags: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "barcast.serving.model_server", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -13,6 +13,7 @@ import monitoring_world as worlds
 import pytest
 
 from barcast.operations.monitoring import Monitor, Report
+from barcast.operations.monitoring import metrics as page
 from barcast.serving.breaker import Breaker
 from barcast.serving.metrics import Metrics
 from barcast.serving.model_server.metrics import Metrics as ServerMetrics
@@ -107,3 +108,47 @@ def test_errors_slowness_lost_records_and_the_breaker_are_alerts_and_clear(
     again = monitor.look()
     assert value(again, "gateway_error_share") == 0.0
     assert again.at - quiet.at < timedelta(minutes=5)
+
+
+def test_fallbacks_are_judged_once_there_are_enough_answers(tmp_path: Path) -> None:
+    world = worlds.build(tmp_path, num_bars=600)
+    asked = {"model": "watched.linear", "version": 1, "symbols": ("SIM0000",)}
+    world.answer(**asked, first=500, last=505, link="linear")
+    few = Monitor(world.config).look(act=False)
+    assert "FallbackShareHigh" not in names(few)
+    (reading,) = [r for r in few.whole if r.name == "fallback_share"]
+    assert reading.value == 1.0
+    assert reading.text == "of the newest 6 answers, judged from 20 on; linear: 6"
+    world.answer(**asked, first=506, last=519)  # 6 of 20
+    assert "FallbackShareHigh" in names(Monitor(world.config).look(act=False))
+
+
+def test_the_first_look_waits_for_a_model_server_that_starts(tmp_path: Path) -> None:
+    import socket
+
+    world = worlds.build(tmp_path, num_bars=1300)
+    world.promote()
+    starting = socket.socket()
+    starting.bind(("127.0.0.1", 0))
+    serving = world.config.serving.model_copy(update={"endpoint": f"127.0.0.1:{starting.getsockname()[1]}"})
+    quick = world.config.operations.monitoring.model_copy(update={"port": 0})
+    operations = world.config.operations.model_copy(update={"monitoring": quick})
+    config = world.config.model_copy(update={"serving": serving, "operations": operations})
+
+    def first_look(grace_seconds: float) -> set[str]:
+        stop, seen = threading.Event(), []
+
+        def keep(report: Report) -> None:
+            seen.append(report)
+            stop.set()
+
+        page.follow(Monitor(config), stop, act=False, grace_seconds=grace_seconds, seen=keep)
+        return names(seen[0])
+
+    assert "ModelServerDown" in first_look(0.0)
+    assert "ModelServerDown" in first_look(1.0)  # it does not come
+    opens = threading.Timer(1.5, starting.listen)
+    opens.start()
+    assert "ModelServerDown" not in first_look(60.0)
+    opens.join()
+    starting.close()

@@ -51,8 +51,15 @@ def test_a_failed_run_is_listed_shown_and_started_again(tmp_path: Path) -> None:
     assert "Step ingest" in output
     (row,) = json.loads(call(tmp_path, "runs", "list", "--json")[1])
     assert row["state"] == "FAILED"
-    shown = json.loads(call(tmp_path, "runs", "show", "--json")[1])
-    assert [step["step"] for step in shown["steps"]] == ["ingest", "record_outcome"]
+    assert row["error"].startswith("ingest: ")
+    cause = row["error"].removeprefix("ingest: ")
+    assert cause in output
+    shown = json.loads(call(tmp_path, "runs", "show", "--json")[1])["steps"]
+    assert [(step["step"], step["state"], step["note"]) for step in shown] == [
+        ("ingest", "failed", f"FAILED: {cause}"),
+        ("record_outcome", "succeeded", "recorded: failed"),
+    ]
+    assert f"failed: ingest: {cause}" in call(tmp_path, "status")[1]
     assert call(tmp_path, "runs", "watch", row["run_id"])[0] == 1
     assert "does not go on: it is failed" in call(tmp_path, "runs", "cancel", row["run_id"])[1]
 

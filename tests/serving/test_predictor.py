@@ -12,8 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 from model_double import outputs
+from rich.console import Console
 from serving_world import F, T, World, linear_reference, make_bars
 
+from barcast.cli._prediction_table import show
+from barcast.serving import state
 from barcast.serving.caches import Window
 from barcast.serving.prediction_log import PredictionLog
 
@@ -321,3 +324,20 @@ def test_correlation_with_equal_and_with_shifted_times_is_numpys(world: World) -
         np.corrcoef(moves["A"][10:], moves["B"][10:])[0, 1]
     )
     assert short.correlation(("A", "ZZZ"), 720.0)[0, 1] == 0.0
+
+
+def printed(world: World, capsys: pytest.CaptureFixture[str]) -> str:
+    with world.predictor() as predictor:
+        answers = predictor.predict(account=state.load_account(world.workspace, world.config))
+    show(answers, Console(width=160))
+    return capsys.readouterr().out
+
+
+def test_under_the_predictions_stands_the_rule_that_refused(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no trade" not in printed(world, capsys)
+    state.pull(world.workspace, "ana", "flash crash")
+    said = printed(world, capsys)
+    assert "no trade by emergency_stop: AAA, BBB, CCC. Emergency stop: flash crash (pulled by ana" in said
+    assert said.count("emergency_stop") == 1

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from barcast.serving.types import Prediction
 
+_NAMED = 10  # symbols a line names
+
 
 def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
-    """Print one row per symbol, then refusals and explanations in words."""
+    """Print one row per symbol, then what stood against trades, refusals and explanations in words."""
     console = console or Console()
     if not console.is_terminal:  # a pipe or a file has no width of its own
         console = Console(width=160)
@@ -26,6 +28,8 @@ def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
     for answer in answers:
         table.add_row(*_cells(answer))
     console.print(table)
+    for line in _against(answers):
+        console.print(line, markup=False)
     for answer in answers:
         if answer.status == "refused":
             console.print(f"{answer.symbol}: {answer.reason}", markup=False)
@@ -34,6 +38,21 @@ def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
             console.print(f"{answer.symbol}: answered by {answer.fallback.link} ({reasons})", markup=False)
         if answer.explanation is not None:
             console.print(f"\n{answer.symbol}: {answer.explanation.rationale}", markup=False)
+
+
+def _against(answers: Sequence[Prediction]) -> Iterator[str]:
+    """Why nothing is advised: a line for each rule that refused first, with its words where all symbols share them."""
+    found: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        if answer.decision is not None and answer.decision.refusals:
+            first = answer.decision.refusals[0]
+            found.setdefault(first.rule, {})[answer.symbol] = first.message
+    for rule, messages in found.items():
+        symbols = [*messages][:_NAMED] + (
+            [f"{len(messages) - _NAMED} more"] if len(messages) > _NAMED else []
+        )
+        words = set(messages.values())
+        yield f"no trade by {rule}: {', '.join(symbols)}" + (f". {words.pop()}" if len(words) == 1 else "")
 
 
 def _cells(answer: Prediction) -> tuple[str, ...]:

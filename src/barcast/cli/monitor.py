@@ -21,6 +21,10 @@ def monitor(
     act: Annotated[
         bool, typer.Option(help="Ask for retrainings and roll harmful models back; --no-act only looks.")
     ] = True,
+    grace: Annotated[
+        float,
+        typer.Option(help="With --follow: seconds the first look waits for a model server that starts."),
+    ] = 0.0,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -48,6 +52,7 @@ def monitor(
         one,
         stop,
         act=act,
+        grace_seconds=grace,
         seen=show,
         ready=lambda port: typer.echo(f"Metrics at http://{host}:{port}/metrics", err=True),
     )
@@ -55,6 +60,8 @@ def monitor(
 
 def _show(report: Report, *, brief: bool) -> None:
     lines = [f"{report.at:%Y-%m-%d %H:%M:%S} UTC  {report.worst}"]
+    if report.stopped:
+        lines.append(f"{'STOPPED':9} {report.stopped}")
     for alert in report.alerts:
         lines.append(f"{alert.severity:9} {alert.name:20} {alert.subject:12} {alert.text}")
         lines.append(f"{'':9} since {alert.since:%Y-%m-%d %H:%M} UTC; runbook: {alert.name}")

@@ -68,9 +68,10 @@ def show(
         if line["event"] == "note":
             notes[line["step"]] = line["text"]
         elif line["event"] in ("done", "failed"):
-            rows.append(
-                {"step": line["step"], "seconds": line["seconds"], "note": notes.get(line["step"], "")}
-            )
+            done = line["event"] == "done"
+            note = notes.get(line["step"], "") if done else f"FAILED: {runs.first_line(line['text'])}"
+            state = "succeeded" if done else "failed"
+            rows.append({"step": line["step"], "state": state, "seconds": line["seconds"], "note": note})
     if json_output:
         print_json({"run_id": folder.name, "steps": rows})
         return

@@ -14,7 +14,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="gRPC port; by default that of `serving.endpoint`.")
     ] = None,
-    rest_port: Annotated[int, typer.Option(help="REST port; 0 leaves REST off.")] = 0,
+    rest_port: Annotated[
+        int | None,
+        typer.Option(help="REST port; 0 leaves REST off; by default `model_server.rest_api_port`."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve every live model over gRPC until interrupted (TensorFlow Serving's protocol)."""
@@ -34,6 +37,7 @@ def serve(
     )
     from barcast.serving.model_server.process import command_line
 
-    code = model_server.main(command_line({**flags, "port": chosen, "rest_api_port": rest_port}))
+    rest = {} if rest_port is None else {"rest_api_port": rest_port}
+    code = model_server.main(command_line({**flags, "port": chosen, **rest}))
     if code:
         raise typer.Exit(code)

@@ -32,6 +32,8 @@ def status(config: ConfigOption = None, json_output: JsonOption = False) -> None
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a person wants to see first, as (part, text)."""
+    if facts["stopped"]:
+        yield "STOPPED", facts["stopped"]
     for part in ("bars", "answers", "queue", "monitoring", "schedules"):
         if isinstance(facts[part], dict) and "problem" in facts[part]:
             yield "PROBLEM", f"{part}: {facts[part]['problem']}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from barcast.config import Config
     from barcast.operations.supervisor import Program
 
+_GRACE_SECONDS = 180  # a model server that takes longer to load its models is worth an alert
+
 
 def up(
     without: Annotated[
@@ -88,7 +90,7 @@ def programs(settings: Config, path: Path) -> dict[str, Program]:
         Program("console", barcast("console")),
         Program("worker", barcast("queue", "work")),
         Program("scheduler", barcast("schedule", "run")),
-        Program("monitor", barcast("monitor", "--follow")),
+        Program("monitor", barcast("monitor", "--follow", "--grace", str(_GRACE_SECONDS))),
         Program("feed", barcast("bars", "feed", "--predict")),
     ]
     return {program.name: program for program in found}

@@ -70,6 +70,11 @@ class MonitoringConfig(Section):
     max_fallback_share: float = Field(
         default=0.05, ge=0, le=1, description="Share of recent answers that came from a fallback."
     )
+    min_fallback_answers: int = Field(
+        default=20,
+        ge=1,
+        description="Recent answers there must be before their share of fallbacks is judged.",
+    )
     max_error_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of failed requests since the last look."
     )

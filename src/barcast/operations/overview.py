@@ -11,12 +11,14 @@ from barcast.registry.asking import listens
 
 
 def overview(config: Config) -> dict[str, Any]:
-    """Facts by part, JSON-ready: bars, models, findings, programs, answers, queue, schedules, disk, monitoring, runs.
+    """Facts by part, JSON-ready: bars, models, findings, programs, answers, queue, schedules, disk, monitoring, runs;
+    `stopped` says why the emergency stop is active, and who pulled it (empty while it is not).
 
     A part that cannot be read is `{"problem": text}`.
     """
     from barcast.operations.runs import latest
     from barcast.registry import Registry
+    from barcast.serving.state import load_emergency
 
     workspace = config.open_workspace()
     known = workspace.ledger.exists()
@@ -26,6 +28,7 @@ def overview(config: Config) -> dict[str, Any]:
         "interval": config.interval,
         "config_hash": config.hash,
         "root": str(workspace.root),
+        "stopped": load_emergency(workspace).reason,
         "bars": _guarded(_bars, config),
         "models": registry.list() if known else [],
         "findings": [f"{f.where}: {f.problem}" for f in registry.verify(mlflow=False)] if known else [],

@@ -48,6 +48,11 @@ class Event:
     more: dict[str, Any]
 
 
+def first_line(text: str) -> str:
+    """What a step said when it failed, for a place that has one line."""
+    return text.strip().partition("\n")[0]
+
+
 def new_run_id(pipeline: str) -> str:
     """A name that sorts by time: `training-20260102-030405-123456`."""
     return f"{pipeline}-{clock.now():%Y%m%d-%H%M%S-%f}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from barcast import clock
 from barcast.errors import BarcastError, RegistryError
+from barcast.operations.runs import first_line
 from barcast.steps._record import Run, step
 
 
@@ -61,21 +62,24 @@ def _take_back(registry: object, word: str, reason: str) -> None:
 
 @step
 def record_outcome(run: Run, state: str, error: str) -> None:
-    """`outcome.json` in the run's folder: how it ended, when, with which configuration."""
+    """`outcome.json` in the run's folder: how it ended, when, with which configuration, and what the failed steps said
+    (`error`, which Kubeflow's own words stand in for where no step left any)."""
     failed = []
     steps_log = run.folder / "steps.jsonl"
     if steps_log.exists():
         lines = [json.loads(line) for line in steps_log.read_text().splitlines()]
-        failed = [f"{line['step']}: {line['text']}" for line in lines if line["event"] == "failed"]
+        failed = [
+            f"{line['step']}: {first_line(line['text'])}" for line in lines if line["event"] == "failed"
+        ]
     report = run.folder / "report.html"
     outcome = {
         "state": state,
         "ended": clock.now().isoformat(),
         "config_hash": run.config.hash,
-        "error": error or "; ".join(failed),
+        "error": "; ".join(failed) or error,
         "report": str(report) if report.exists() else "",
     }
     temporary = run.folder / ".outcome.json"
     temporary.write_text(json.dumps(outcome, indent=2))
     temporary.replace(run.folder / "outcome.json")
-    run.note(state.lower())
+    run.note("succeeded" if state == "SUCCEEDED" else f"recorded: {state.lower()}")

@@ -16,6 +16,7 @@ from barcast.operations.monitoring.collect import Collected, References
 from barcast.operations.monitoring.history import History
 from barcast.operations.monitoring.respond import respond
 from barcast.operations.monitoring.types import WHOLE, Action, ModelReport, Reading, Report
+from barcast.serving.state import load_emergency
 
 _log = logs.get("monitoring")
 
@@ -96,6 +97,7 @@ class Monitor:
             whole=tuple(whole),
             alerts=(),
             actions=tuple(actions),
+            stopped=load_emergency(collected.workspace).reason,
         )
         raised: dict[tuple[str, str], str] = {}
         for subject, reading in seen.readings:

@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from barcast import logs
 from barcast.errors import BarcastError, ConfigError
 from barcast.operations.monitoring.look import Monitor, StoppedError
+from barcast.operations.monitoring.serving import await_server
 from barcast.operations.monitoring.types import Report
 
 _log = logs.get("monitoring")
@@ -61,6 +62,7 @@ def follow(
     stop: threading.Event,
     *,
     act: bool = True,
+    grace_seconds: float = 0.0,
     seen: Callable[[Report], None] = lambda _: None,
     ready: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -69,6 +71,7 @@ def follow(
     A look that cannot be kept (a full disk) is logged, counted and tried again.
 
     Args:
+        grace_seconds: longest that the first look waits for a model server that is still starting.
         seen: told each report.
         ready: told the page's port.
 
@@ -86,6 +89,7 @@ def follow(
         ) from error
     ready(server.server_port)
     try:
+        await_server(monitor.config, stop, grace_seconds)
         while not stop.is_set():
             try:
                 page.report = monitor.look(act=act)

@@ -7,6 +7,8 @@ that start.
 from __future__ import annotations
 
 import math
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -14,12 +16,15 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 from prometheus_client.parser import text_string_to_metric_families
 
+from barcast.config import Config
 from barcast.operations.monitoring.collect import Collected
 from barcast.operations.monitoring.types import Reading
 from barcast.registry.asking import listens
+from barcast.workspace import Workspace
 
 Totals = dict[str, float]
 _PATIENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.5
 
 
 def judge(collected: Collected, before: Mapping[str, float]) -> tuple[list[Reading], Totals]:
@@ -30,7 +35,7 @@ def judge(collected: Collected, before: Mapping[str, float]) -> tuple[list[Readi
     """
     serving = collected.config.serving
     up = listens(serving.endpoint)
-    wanted = bool(collected.models) and (collected.workspace.models / "models.config").exists()
+    wanted = bool(collected.models) and _is_served(collected.workspace)
     readings = [
         Reading(
             name="model_server_up",
@@ -47,8 +52,24 @@ def judge(collected: Collected, before: Mapping[str, float]) -> tuple[list[Readi
     return readings + _counted(collected, totals, before), totals
 
 
+def await_server(config: Config, stop: threading.Event, seconds: float) -> None:
+    """Give a model server that starts beside the caller time to load what is live; no time where nothing is."""
+    until = time.monotonic() + seconds
+    while (
+        _is_served(config.open_workspace())
+        and time.monotonic() < until
+        and not listens(config.serving.endpoint)
+        and not stop.wait(_PAUSE_SECONDS)
+    ):
+        pass
+
+
+def _is_served(workspace: Workspace) -> bool:
+    return (workspace.models / "models.config").exists()
+
+
 def _fallbacks(collected: Collected) -> list[Reading]:
-    """Share of fallbacks among the answers of the newest bars."""
+    """Share of fallbacks among the newest answers; a handful (a try before the server runs) is not judged."""
     answers = collected.answers
     if answers.is_empty():
         return []
@@ -57,14 +78,16 @@ def _fallbacks(collected: Collected) -> list[Reading]:
         return []
     share = float((own["link"] != "").mean() or 0.0)  # type: ignore[arg-type]
     links = own.filter(pl.col("link") != "")["link"].value_counts(sort=True)
-    bound = collected.settings.max_fallback_share
+    bound, least = collected.settings.max_fallback_share, collected.settings.min_fallback_answers
+    few = own.height < least
     return [
         Reading(
             name="fallback_share",
             value=share,
             bound=bound,
-            alert="FallbackShareHigh" if share > bound else "",
+            alert="FallbackShareHigh" if share > bound and not few else "",
             text=f"of the newest {own.height} answers"
+            + (f", judged from {least} on" if few else "")
             + "".join(f"; {name}: {n}" for name, n in links.iter_rows()),
         )
     ]

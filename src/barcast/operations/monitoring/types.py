@@ -83,6 +83,7 @@ class Report(_Plain):
         at: the wall clock.
         as_of: what data is judged against: the wall clock where bars come in live, else the newest bar's close.
         whole: readings of data, serving, queue, schedules, registry and disk.
+        stopped: why the emergency stop is active, and who pulled it; empty while it is not.
     """
 
     workspace: str
@@ -92,6 +93,7 @@ class Report(_Plain):
     whole: tuple[Reading, ...]
     alerts: tuple[Alert, ...]
     actions: tuple[Action, ...] = ()
+    stopped: str = ""
 
     @property
     def readings(self) -> list[tuple[str, Reading]]:

@@ -6,6 +6,7 @@ gRPC and REST call the same handlers with this object; a handler finds the versi
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -81,6 +82,14 @@ class Core:
         config = initial_config(self.options)
         self.manager.start()
         new = self._apply(config)
+        if not self.options.allow_partial_start:
+            for model in self.manager.missing():
+                print(
+                    f"Waiting for a version of model {model.name}: {model.base_path} "
+                    f"{'holds none' if model.base_path.is_dir() else 'does not exist'}. "
+                    "It should hold folders named by number, each with a saved_model.pb (1/saved_model.pb).",
+                    file=sys.stderr,
+                )
         failed = self.manager.wait_until_decided(
             new, for_missing=not self.options.allow_partial_start, every_version=True
         )

@@ -277,6 +277,11 @@ class Manager:
                 if self._decision(name) != "available"
             }
 
+    def missing(self) -> list[ModelConfig]:
+        """The wanted models of which no version is on disk."""
+        with self._lock:
+            return [model for name, model in self._models.items() if self._decision(name) == "missing"]
+
     def _decision(self, name: str, every_version: bool = False) -> str:
         live = [v for v in self._live.get(name, {}).values() if v.aspired]
         if every_version and any(v.state != State.AVAILABLE for v in live):
