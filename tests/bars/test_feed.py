@@ -16,7 +16,8 @@ from barcast.bars.live import follow, open_log
 from barcast.bars.replay import Replay
 from barcast.bars.sources.simulator import simulate
 from barcast.bars.store import BarStore
-from barcast.config import Config
+from barcast.cli.up import up
+from barcast.config import Config, load
 from barcast.config.bars import FeedConfig
 from barcast.errors import ConfigError, DataError
 
@@ -225,6 +226,22 @@ def test_replay_at_a_speed_takes_its_time():
         Replay(BARS.head(0))
 
 
+@pytest.mark.parametrize("speed", [1e5, 1e9, 1e15])
+def test_replay_much_faster_than_its_reader_gives_every_bar_and_none_of_the_future(speed):
+    running = feed(Replay(BARS, speed=speed))
+    batches = list(running.run())
+    assert [b.event_timestamp for b in batches] == TIMES[1:].to_list()
+    assert all(b.bars.height == 3 for b in batches)
+    assert (running.health.future, running.health.notices) == (0, [])
+
+
+@pytest.mark.parametrize("speed", [1e9, math.inf])
+def test_replay_whose_last_close_lacks_a_symbol_gives_it_too(speed):
+    short = BARS.filter((pl.col("symbol") != "SIM0001") | (pl.col("event_timestamp") < TIMES[-1]))
+    batches = list(feed(Replay(short, speed=speed)).run())
+    assert (batches[-1].event_timestamp, batches[-1].missing) == (TIMES[-1], ("SIM0001",))
+
+
 def test_follow_keeps_every_bar_and_resumes_after_a_crash(tmp_path):
     config = Config.model_validate(
         {
@@ -251,6 +268,17 @@ def test_follow_keeps_every_bar_and_resumes_after_a_crash(tmp_path):
     values = store.read().drop("created_timestamp")
     assert values.equals(BARS.drop("created_timestamp"))
     assert len(open_log(config, place)) == 0
+
+
+@pytest.mark.parametrize("kind", ["sample", "simulator"])
+def test_a_source_that_has_no_new_bars_is_not_followed(tmp_path, kind):
+    file = tmp_path / "still.yaml"
+    file.write_text(f"workspace: w\nstorage: {{root: {tmp_path}/state}}\nsource: {{kind: {kind}}}\n")
+    still = load(file)
+    with pytest.raises(ConfigError, match=f"source '{kind}' has no live bars"):
+        follow(still, still.open_workspace())
+    with pytest.raises(ConfigError, match="has no live bars"):
+        up(feed=True, config=file)
 
 
 def test_daily_feed_sleeps_over_the_weekend():

@@ -91,6 +91,15 @@ def test_serve_opens_the_page_that_the_configuration_asks_for(tmp_path: Path) ->
     assert f"Port {port} (--rest_api_port)" in done.stderr
 
 
+def test_predict_where_nothing_has_run_says_so_once(tmp_path: Path) -> None:
+    done = barcast("predict", "AAPL", root=tmp_path / "state")
+    assert done.returncode == 7
+    assert done.stdout == ""
+    assert done.stderr.count("no bars") == 1
+    assert "`barcast run`" in done.stderr
+    assert "barcast serve" not in done.stderr
+
+
 def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:
     done = barcast("run", "--bars", str(tmp_path), root=tmp_path / "state")
     assert done.returncode == 2

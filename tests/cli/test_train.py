@@ -110,7 +110,7 @@ def test_universal_then_symbol_are_trained_exported_and_compared(world: World) -
 
     unknown = world.run("train", "AAB", "-c", config, "--parent", parent)
     assert unknown.code != 0
-    assert "no usable rows of 'AAB'" in unknown.err
+    assert "no bars of 'AAB'" in unknown.err
     assert "AAA" in unknown.err
 
     absent = world.run("train", "AAA", "-c", config, "--parent", str(world.folder / "nothing"))
@@ -146,6 +146,10 @@ def test_too_few_rows_and_no_universal_model_are_refused(world: World) -> None:
     alone = world.run("train", "AAA", "-c", str(world.folder / "whole.yaml"))
     assert alone.code != 0
     assert "no live universal model" in alone.err
+    assert "barcast run" in alone.err
+    stranger = world.run("train", "ZZZZ", "-c", str(world.folder / "whole.yaml"))
+    assert "no bars of 'ZZZZ'" in stranger.err
+    assert "universal" not in stranger.err
     crowd = world.config("crowd", model={"symbol_capacity": 2})
     full = world.run("train", "universal", "-c", str(crowd))
     assert full.code != 0

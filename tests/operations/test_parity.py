@@ -70,6 +70,15 @@ def test_replay_from_the_first_bar_counts_the_warm_up(bars: pl.DataFrame) -> Non
     assert result.comparisons[-1].rows == 450 - result.not_served
 
 
+def test_replay_of_daily_bars_warms_up_on_as_many_bars_as_the_features_need() -> None:
+    daily = simulate(2, 400, "1d", 7, calendar="XNYS")
+    config = small_config(interval="1d", lookback_bars=60, universe={"calendar": "XNYS"}, features={})
+    result = replay(daily, "SIM0001", config, days=14)
+    assert 9 <= result.bars <= 11
+    assert result.not_served == 0
+    assert result.mismatches == 0
+
+
 def test_replay_finds_a_stream_that_computes_differently(
     bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

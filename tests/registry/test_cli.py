@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,8 +12,11 @@ import pytest
 
 from barcast import clock
 from barcast.cli.models import app
-from barcast.errors import BarcastError, RegistryError
+from barcast.cli.train import _live as live_folder
+from barcast.config import Config
+from barcast.errors import BarcastError, ModelError, RegistryError
 from barcast.registry import Registry
+from barcast.workspace import Workspace
 
 Run = Callable[..., str]
 
@@ -86,6 +90,30 @@ def test_reject_show_verify(
     assert "Everything is what the ledger says" in run("verify")
 
 
+def test_verify_says_what_it_looked_at(
+    run: Run, registry: Registry, promoted: Callable[..., int], workspace: Workspace
+) -> None:
+    assert f"Nothing is registered in workspace 'daily' at {workspace.root}" in run("verify")
+    assert not workspace.root.exists()
+    promoted("AAPL")
+    promoted("AAPL")
+    promoted(None)
+    lines = len(registry.ledger.read())
+    assert f"at {workspace.root}: {lines} ledger line(s), 2 model(s), 3 version(s)." in run("verify")
+
+
+def test_verify_misses_the_stored_files_of_each_version(
+    run: Run, promoted: Callable[..., int], workspace: Workspace
+) -> None:
+    promoted("AAPL")
+    promoted("AAPL")
+    shutil.rmtree(workspace.mlflow_artifacts)
+    with pytest.raises(RegistryError, match="2 fault"):
+        run("verify")
+    for number in (1, 2):
+        assert f"daily.AAPL version {number}: its stored files are gone" in run.printed  # type: ignore[attr-defined]
+
+
 def test_verify_with_a_fault_leaves_with_an_error(
     run: Run, registry: Registry, promoted: Callable[..., int]
 ) -> None:
@@ -138,3 +166,13 @@ def test_rollback_with_a_cluster_submits_the_promotion_and_moves_nothing_here(
     assert submitted.run_id in said
     assert submitted.service_account == "promotion"
     assert registry.list()[0]["champion"] == 2
+
+
+def test_train_from_a_model_that_is_registered_and_not_live_says_why(
+    run: Run, register: Callable[..., int], kit: SimpleNamespace, workspace: Workspace
+) -> None:
+    register(None, kit.KEEP)
+    with pytest.raises(ModelError, match=r"no live universal model.*neither gate nor person") as refused:
+        live_folder(Config(workspace="daily"), workspace, None)
+    assert "`barcast models show universal`" in str(refused.value.hint)
+    assert "Loses." in run("show", "universal")

@@ -276,6 +276,18 @@ def test_rollback_goes_only_to_versions_that_served(
         registry.rollback("AAPL", 1, by="bo", reason="x")
 
 
+def test_rollback_without_a_target_names_the_reason(
+    registry: Registry, promoted: Make, register: Make, kit: SimpleNamespace
+) -> None:
+    promoted("_linear", kind="linear")
+    register("AAPL", kit.KEEP)
+    with pytest.raises(RegistryError, match="no earlier good version") as baseline:
+        registry.rollback("_linear", by="bo", reason="x")
+    assert "Nothing stands behind the baseline" in str(baseline.value.hint)
+    with pytest.raises(RegistryError, match=r"daily.AAPL is not live"):
+        registry.rollback("AAPL", by="bo", reason="x")
+
+
 def test_rollback_to_any_earlier_version_and_forward_again(registry: Registry, promoted: Make) -> None:
     for _ in range(3):
         promoted("AAPL")

@@ -337,6 +337,15 @@ class Tracking:
 
         return self._call(f"fetch the files of {model} version {version}", get)
 
+    def holds(self, model: str, version: int, path: str = MODEL_PATH) -> bool:
+        """Whether a version's stored files are there (their content is checked when they are fetched)."""
+
+        def look(client: Any) -> bool:
+            run_id = client.get_model_version(model, str(version)).run_id
+            return bool(client.list_artifacts(run_id, path))
+
+        return self._call(f"look for the files of {model} version {version}", look)
+
     def ping(self) -> None:
         """One cheap question.
 

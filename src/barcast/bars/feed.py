@@ -175,7 +175,7 @@ class Feed:
                 self.health.failures = 0
             yield from batches
             ended = getattr(self._source, "ended", None)
-            if not batches and ended is not None and ended():
+            if not batches and not self._held.height and ended is not None and ended():
                 return
             self._sleep(self._pause(self._now()))
 

@@ -16,10 +16,14 @@ from barcast.bars.ingest import open_store
 from barcast.bars.log import BarLog
 from barcast.bars.replay import Replay
 from barcast.bars.sources import open_source
+from barcast.errors import ConfigError
 from barcast.workspace import Workspace
 
 if TYPE_CHECKING:
     from barcast.config import Config
+
+
+_STILL_KINDS = ("sample", "simulator")  # all their bars are there from the start
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ def open_log(config: Config, workspace: Workspace) -> BarLog:
     """The workspace's log of live bars."""
     feed = config.source.feed
     return BarLog(log_path(workspace), flush_bars=feed.flush_bars, flush_seconds=feed.flush_seconds)
+
+
+def refuse_still(config: Config) -> None:
+    """Only a source that brings new bars can be followed (a file may grow).
+
+    Raises:
+        ConfigError: the configured source never has a new bar.
+    """
+    if config.source.kind in _STILL_KINDS:
+        raise ConfigError(
+            f"The source {config.source.kind!r} has no live bars; there is nothing to follow.",
+            hint="Use a live source (ccxt, ib), or play stored bars: `barcast bars feed --replay SPEED`.",
+        )
 
 
 def replay_feed(config: Config, workspace: Workspace, *, speed: float, start: datetime | None = None) -> Feed:
@@ -78,8 +95,11 @@ def follow(
     called when it was due, between two closes.
 
     Raises:
+        ConfigError: the source never has a new bar.
         DataError: the source failed more often than `source.feed.max_failures`, or a bar broke a row rule.
     """
+    if replay is None:
+        refuse_still(config)
     store, kept = open_store(config, workspace), open_log(config, workspace)
     kept.flush(store)
     calendars = calendars_of(config)

@@ -20,6 +20,9 @@ from barcast.errors import ConfigError, DataError
 class Replay:
     """Bars that become visible as the replay's clock passes their `created_timestamp`.
 
+    The clock starts when it is first read. What `fetch` shows and `ended` says is as of its last reading, so that a
+    fast replay never runs ahead of its reader; after the last bar it moves only by sleeps.
+
     Args:
         bars: history (`BARS`).
         start: where the clock begins; default: the first close, so that the second close is the first live one.
@@ -36,25 +39,31 @@ class Replay:
         assert isinstance(first, datetime)
         assert isinstance(last, datetime)
         self._start, self._end = start or first, last
-        self._began = time.monotonic()
+        self._read = self._start
+        self._began: float | None = None
         self._jumped = timedelta()
 
     def now(self) -> datetime:
         """The replay's time."""
-        if math.isinf(self._speed):
-            return self._start + self._jumped
-        return self._start + timedelta(seconds=(time.monotonic() - self._began) * self._speed)
+        played = 0.0
+        if not math.isinf(self._speed):
+            moment = time.monotonic()
+            self._began = moment if self._began is None else self._began
+            span = max((self._end - self._start).total_seconds(), 0.0)
+            played = min((moment - self._began) * self._speed, span)
+        self._read = self._start + timedelta(seconds=played) + self._jumped
+        return self._read
 
     def sleep(self, seconds: float) -> None:
         """Let that much of the replay's time pass."""
-        if math.isinf(self._speed):
+        if math.isinf(self._speed) or self.ended():
             self._jumped += timedelta(seconds=seconds)
         else:
             time.sleep(seconds / self._speed)
 
     def ended(self) -> bool:
         """Whether all bars have become visible."""
-        return self.now() >= self._end
+        return self._read >= self._end
 
     def symbols(self) -> list[str]:
         return sorted(self._bars["symbol"].unique())
@@ -64,5 +73,5 @@ class Replay:
     ) -> pl.DataFrame:
         """Bars as `Source.fetch` says, as far as the replay's clock has come."""
         wanted = selected(self.symbols(), symbols)
-        known = self._bars.filter(pl.col("symbol").is_in(wanted), pl.col("created_timestamp") <= self.now())
+        known = self._bars.filter(pl.col("symbol").is_in(wanted), pl.col("created_timestamp") <= self._read)
         return between(known, start, end)

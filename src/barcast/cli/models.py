@@ -305,10 +305,11 @@ def history(
 
 @app.command()
 def verify(json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Check ledger, models.config, version directories, recorded answers and MLflow against one another."""
+    """Check ledger, models.config, version directories, recorded answers and MLflow with its stored files."""
     from barcast.errors import RegistryError
 
-    findings = _registry(config).verify()
+    registry = _registry(config)
+    findings = registry.verify()
     if json:
         print_json([{"where": f.where, "problem": f.problem} for f in findings])
     else:
@@ -319,8 +320,16 @@ def verify(json: JsonOption = False, config: ConfigOption = None) -> None:
             f"{len(findings)} fault(s) found.",
             hint="`barcast models repair` restores what an intact ledger says.",
         )
-    if not json:
-        print("Everything is what the ledger says.")
+    if json:
+        return
+    place = f"workspace {registry.workspace.name!r} at {registry.workspace.root}"
+    entries, models = registry.ledger.read(), registry.state().models
+    if not models:
+        print(f"Nothing is registered in {place}: there is nothing to check.")
+        return
+    versions = sum(len(model.versions) for model in models.values())
+    print(f"Checked {place}: {len(entries)} ledger line(s), {len(models)} model(s), {versions} version(s).")
+    print("Everything is what the ledger says.")
 
 
 @app.command()

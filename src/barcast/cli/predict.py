@@ -43,6 +43,10 @@ def predict(
         )
     settings = current(config)
     workspace = settings.open_workspace()
+    if bars is None and not _has_run(settings):
+        raise ServingError(
+            f"Workspace {workspace.name!r} at {workspace.root} has no bars and no live model.", hint=_RUN
+        )
     with open_predictor(settings, workspace, endpoint) as predictor:
         account = load_account(workspace, settings)
         if bars is None:
@@ -65,16 +69,30 @@ def predict(
         )
 
 
+_RUN = "`barcast run` brings bars, trains and puts the first model live."
+
+
+def _has_run(settings: Config) -> bool:
+    """Whether there is anything to answer with: bars for the rules, or a live model."""
+    from barcast.bars.ingest import open_store
+
+    workspace = settings.open_workspace()
+    return (workspace.models / "models.config").exists() or open_store(settings, workspace).exists
+
+
 def _hint(settings: Config, symbols: list[str], endpoint: str) -> str:
     from barcast.bars.ingest import open_store
     from barcast.errors import did_you_mean
     from barcast.registry.asking import listens
 
-    store = open_store(settings, settings.open_workspace())
+    workspace = settings.open_workspace()
+    store = open_store(settings, workspace)
     known = list(store.last_timestamps()) if store.exists else []
     unknown = next((symbol for symbol in symbols if known and symbol not in known), None)
     if unknown is not None:
         return did_you_mean(unknown, known) or f"Known are {', '.join(known[:10])}."
+    if not (workspace.models / "models.config").exists():
+        return _RUN
     if not listens(endpoint):
         return "Start the model server with `barcast serve`."
     return "`barcast status` shows what is there."

@@ -176,7 +176,9 @@ def _workspace(config: Config) -> str:
         return "new: nothing has run yet"
     from barcast.registry import Registry
 
-    findings = Registry(workspace, config).verify(mlflow=False) if workspace.ledger.exists() else []
+    if not workspace.ledger.exists() and not workspace.models.exists():
+        return f"{workspace.root}: nothing is registered yet"
+    findings = Registry(workspace, config).verify(mlflow=False)
     if findings:
         raise BarcastError("; ".join(str(f) for f in findings), hint="See `barcast models verify`.")
     return f"{workspace.root}: ledger and served files agree"

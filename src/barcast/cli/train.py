@@ -57,6 +57,8 @@ def train(
     settings = current(config)
     workspace = settings.open_workspace()
     universal = symbol == names.UNIVERSAL
+    if not universal:
+        _check_symbol(settings, workspace, symbol)
     start = None
     if go_on or not universal:
         start = training.TrainedModel.load(parent or _live(settings, workspace, symbol if go_on else None))
@@ -99,6 +101,20 @@ def train(
         typer.echo(f"  {name:16} " + ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in values.items()))
 
 
+def _check_symbol(settings: Any, workspace: Any, symbol: str) -> None:
+    """Refuse an unknown symbol before anything slow begins."""
+    from barcast.bars.ingest import open_store
+    from barcast.errors import DataError, did_you_mean
+
+    store = open_store(settings, workspace)
+    known = sorted(store.last_timestamps()) if store.exists else []
+    if known and symbol not in known:
+        raise DataError(
+            f"There are no bars of {symbol!r}.",
+            hint=did_you_mean(symbol, known) or f"Known: {', '.join(known[:10])}.",
+        )
+
+
 def _live(settings: Any, workspace: Any, symbol: str | None) -> Path:
     """Folder of the champion of `symbol`, or of the universal model."""
     from barcast import names
@@ -108,9 +124,13 @@ def _live(settings: Any, workspace: Any, symbol: str | None) -> Path:
     registry = Registry(workspace, settings.registry)
     model = registry.state().models.get(registry.model_name(symbol))
     if model is None or model.champion is None:
+        word = symbol or names.UNIVERSAL
         raise ModelError(
-            f"There is no live {symbol or names.UNIVERSAL} model to start from.",
-            hint="Run `barcast run` first, or give --parent FOLDER.",
+            f"There is no live {word} model to start from"
+            + ("." if model is None else ": it is registered, but neither gate nor person put it live."),
+            hint=f"`barcast models show {word}` says what the gate found; or give --parent FOLDER."
+            if model
+            else "Run `barcast run` first, or give --parent FOLDER.",
         )
     folder: Path = workspace.models / model.name / str(model.champion)
     return folder

@@ -35,6 +35,7 @@ def up(
 ) -> None:
     """Run feed, queue worker, model server, gateway, console, scheduler and monitor; Ctrl+C stops all."""
     from barcast.bars.ingest import LIVE_KINDS
+    from barcast.bars.live import refuse_still
     from barcast.operations.alone import alone
     from barcast.operations.supervisor import Supervisor
 
@@ -47,6 +48,8 @@ def up(
             raise ConfigError(f"There is no program {name!r}.", hint=did_you_mean(name, known))
     follows = settings.source.kind in LIVE_KINDS if feed is None else feed
     left_out = {*(without or []), *([] if follows else ["feed"])}
+    if "feed" not in left_out:
+        refuse_still(settings)
     chosen = [program for name, program in known.items() if name not in left_out]
     remember(settings)
     _write(settings, workspace.state / "up.yaml")

@@ -117,7 +117,6 @@ def replay(
     config: Config,
     *,
     days: float = 30,
-    history_days: float = 60,
     served: Workspace | None = None,
     endpoint: str | None = None,
 ) -> Parity:
@@ -127,21 +126,25 @@ def replay(
         bars: bars as traded of all symbols of the workspace; peers feed the cross-symbol features.
         symbol: whose rows are compared.
         config: the workspace's configuration.
-        days: how far back the replay begins, in calendar days before the last bar.
-        history_days: how much before the replay feeds the warm-up of both engines.
+        days: how far back the replay begins, in calendar days before the last bar. As many bars before it as warm-up
+            and look-back need, twice over (bars may be missing), feed both engines.
         served: the workspace whose live model is asked, with `endpoint`.
         endpoint: host:port of a running model server; without one the requests are received and not answered.
 
     Raises:
         DataError: no bars of the symbol, or none of its rows is complete.
     """
+    from barcast import features
+
     own = bars.filter(pl.col("symbol") == symbol)
     if own.height == 0:
         known = ", ".join(bars["symbol"].unique().sort().head(5))
         raise DataError(f"There are no bars of {symbol!r}.", hint=f"The table holds {known}.")
     end: Any = own["event_timestamp"].max()
     start = end - timedelta(days=days)
-    first = start - timedelta(days=history_days)
+    history = 2 * (features.warmup_bars(config.interval, config.features) + config.lookback_bars)
+    before = own.filter(pl.col("event_timestamp") < start)["event_timestamp"].sort().tail(history)
+    first = before[0] if len(before) else start
     bars = bars.filter(pl.col("event_timestamp").is_between(first, end))
     with tempfile.TemporaryDirectory(prefix="barcast-parity-") as folder:
         return _Replay(bars, symbol, config, start, end, Path(folder), served, endpoint).run()

@@ -147,6 +147,7 @@ def _verify_mlflow(core: Changing, model: Model, entries: list[Entry], state: St
         aliases = core.tracking.aliases(model.name)
         numbers = core.tracking.versions(model.name)
         tag = core.tracking.model_tags(model.name).get(HEAD_TAG, "")
+        gone = [n for n in numbers if n in model.versions and not core.tracking.holds(model.name, n)]
     except RegistryError as error:
         return [Finding("MLflow", error.message)]
     findings = []
@@ -162,6 +163,10 @@ def _verify_mlflow(core: Changing, model: Model, entries: list[Entry], state: St
     for number in sorted(set(numbers) ^ set(model.versions)):
         where = "MLflow, not in the ledger" if number in numbers else "the ledger, not in MLflow"
         findings.append(Finding(f"{model.name} version {number}", f"is known to {where}."))
+    findings.extend(
+        Finding(f"{model.name} version {n}", "its stored files are gone from MLflow; only a backup has them.")
+        for n in gone
+    )
     if tag:
         number_text, _, digest = tag.partition(":")
         findings.extend(

@@ -10,7 +10,7 @@ import shutil
 from datetime import timedelta
 from typing import Any
 
-from barcast import clock
+from barcast import clock, names
 from barcast.errors import RefusedError, RegistryError
 from barcast.registry.approvals import waiting
 from barcast.registry.changing import Changing
@@ -149,7 +149,7 @@ def rollback(
     with core.change() as state:
         model = core.model(state, symbol)
         core.guard(model, state, mlflow_may_be_away=True)
-        target = _rollback_target(core, model, to_version)
+        target = _rollback_target(core, model, symbol, to_version)
         place(core, model, target)
         labels: Labels = {STABLE: target}
         older = model.earlier_champion(target)
@@ -170,12 +170,22 @@ def rollback(
     return target
 
 
-def _rollback_target(core: Changing, model: Model, to_version: int | None) -> int:
+def _rollback_target(core: Changing, model: Model, symbol: str | None, to_version: int | None) -> int:
     target = to_version if to_version is not None else model.earlier_champion()
+    if target is None and model.champion is None:
+        raise RegistryError(
+            f"{model.name} is not live, so there is nothing to take back.",
+            hint="`barcast models list` shows what is live.",
+        )
     if target is None:
+        behind = (
+            f"`barcast models retire {symbol or names.UNIVERSAL}` lets what stands behind it answer instead."
+        )
+        if symbol == names.LINEAR:
+            behind = "Nothing stands behind the baseline; a new version of it comes with the next run."
         raise RegistryError(
             f"{model.name} has no earlier good version to go back to.",
-            hint="`barcast models retire SYMBOL` lets the universal model answer instead.",
+            hint=behind,
         )
     version = core.version(model, target)
     if target == model.champion:
