@@ -6,8 +6,11 @@ where a model speaks, and the trace where one is recorded.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -42,6 +45,26 @@ def _with_trace(_: Any, __: str, event: Any) -> Any:
     if found := tracing.trace_id():
         event["trace"] = found
     return event
+
+
+@contextlib.contextmanager
+def hushed(level: str = "warning") -> Iterator[None]:
+    """Keep from standard error what TensorFlow's libraries say while they load; no setting of theirs does.
+
+    Args:
+        level: at "debug" and "info" they are heard.
+    """
+    if level in ("debug", "info"):
+        yield
+        return
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def get(name: str) -> Any:

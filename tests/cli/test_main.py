@@ -100,6 +100,12 @@ def test_predict_where_nothing_has_run_says_so_once(tmp_path: Path) -> None:
     assert "barcast serve" not in done.stderr
 
 
+def test_train_says_only_what_is_its_own(tmp_path: Path) -> None:
+    done = barcast("train", "AAPL", root=tmp_path / "state")
+    assert done.returncode != 0
+    assert done.stderr.startswith("barcast: There is no live universal model")
+
+
 def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:
     done = barcast("run", "--bars", str(tmp_path), root=tmp_path / "state")
     assert done.returncode == 2

@@ -68,7 +68,7 @@ def _cells(answer: Prediction) -> tuple[str, ...]:
         f"{p.HOLD:.2f}",
         f"{p.BUY:.2f}",
         f"{answer.confidence:.2f}",
-        f"{math.expm1(answer.expected_return):+.3%}",
+        f"{math.expm1(answer.expected_return or 0.0):+.3%}",
         "" if answer.price is None else f"{answer.price:,.6g}",
         words,
         f"{answer.model_kind}{version}",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._tensorflow import load_tensorflow
 from barcast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def backtest(
         raise ConfigError(
             f"every-days {every_days:g} must be above 0 and first-share {first_share:g} between 0.05 and 0.95."
         )
+    load_tensorflow()
     from barcast.bars import adjusted
     from barcast.evaluation import replay
     from barcast.training.prepare import from_bars

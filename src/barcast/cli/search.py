@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._tensorflow import load_tensorflow
 from barcast.cli.train import say, stored_dataset
 
 experiment_app = typer.Typer(help="Compare configurations and models.", no_args_is_help=True)
@@ -45,6 +46,8 @@ def tune(
 
     from barcast import splits
     from barcast.registry import Registry
+
+    load_tensorflow()
     from barcast.training import tuning
 
     settings = current(config)
@@ -117,6 +120,8 @@ def compare(
     """
     from barcast import clock, splits
     from barcast.registry import Registry
+
+    load_tensorflow()
     from barcast.training import compare as experiments
 
     loaded = experiments.same_question({path: current(path) for path in configs})

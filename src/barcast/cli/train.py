@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.cli._tensorflow import load_tensorflow
 
 
 def say(text: str) -> None:
@@ -51,14 +52,16 @@ def train(
     """
     from barcast import clock, names, splits, training
     from barcast.errors import DataError, did_you_mean
-    from barcast.training import common, continual
-    from barcast.training.compare import scores
 
     settings = current(config)
     workspace = settings.open_workspace()
     universal = symbol == names.UNIVERSAL
     if not universal:
         _check_symbol(settings, workspace, symbol)
+    load_tensorflow()
+    from barcast.training import common, continual
+    from barcast.training.compare import scores
+
     start = None
     if go_on or not universal:
         start = training.TrainedModel.load(parent or _live(settings, workspace, symbol if go_on else None))

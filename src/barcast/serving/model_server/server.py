@@ -6,14 +6,12 @@ Only `run` imports TensorFlow, after everything that can fail quickly has been c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,22 +59,6 @@ def _prepare_environment(options: Options) -> None:
         os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_persistent_cache_directory={directory}".strip()
 
 
-@contextlib.contextmanager
-def _quiet(log_level: str) -> Iterator[None]:
-    """Keep from standard error what TensorFlow's libraries say while they load; no setting of theirs does."""
-    if log_level in ("debug", "info"):
-        yield
-        return
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def run(options: Options) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -87,7 +69,7 @@ def run(options: Options) -> None:
     check_ports(options)
     _prepare_environment(options)
     # The doors are imported here too, so that all that lives as long as the process is there before it is set aside.
-    with _quiet(options.log_level):
+    with logs.hushed(options.log_level):
         from barcast.serving.model_server import grpc_server, rest_server  # noqa: F401
         from barcast.serving.model_server.core import Core
 
