@@ -51,6 +51,20 @@ def test_hash_depends_on_every_definition_and_not_on_where_state_lives(tmp_path:
     assert base.hash == Config.model_validate_json(base.model_dump_json()).hash
 
 
+def test_state_lies_under_the_given_root_else_under_the_variable_else_where_the_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(written(tmp_path, "storage: {root: elsewhere, models: served}"))
+    monkeypatch.delenv("BARCAST_ROOT", raising=False)
+    assert load(path).storage.root == "elsewhere"
+    assert load().storage.root == ".barcast"
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path / "state"))
+    assert load().open_workspace().base == tmp_path / "state"
+    assert load(path).storage.root == str(tmp_path / "state")
+    assert load(path).storage.models == "served"
+    assert load(path, root=str(tmp_path / "given")).storage.root == str(tmp_path / "given")
+
+
 def test_configuration_is_frozen() -> None:
     with pytest.raises(ValidationError):
         load().seed = 3  # type: ignore[misc]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barcast.cli._options import SetOption, base_folder, current, remember
-from barcast.config import Config, load
+from barcast.cli._options import SetOption, current, remember
+from barcast.config import Config, base_folder, load
 from barcast.errors import ConfigError
 
 if TYPE_CHECKING:
