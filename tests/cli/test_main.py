@@ -60,12 +60,19 @@ def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_unknown_key_in_a_configuration_leaves_with_its_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", [[], ["--config"], ["-c"]])
+def test_unknown_key_in_a_configuration_leaves_with_its_code(option: list[str], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("horizons: 3\n")
-    done = barcast("run", str(tmp_path / "c.yaml"), root=tmp_path / "state")
+    done = barcast("run", *option, str(tmp_path / "c.yaml"), root=tmp_path / "state")
     assert done.returncode == 2
     assert "horizons: unknown key" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_run_takes_one_configuration_file(tmp_path: Path) -> None:
+    done = barcast("run", "one.yaml", "--config", "two.yaml", root=tmp_path / "state")
+    assert done.returncode == 2
+    assert "Two configuration files are named: one.yaml and --config two.yaml." in done.stderr
 
 
 def test_serve_with_nothing_live_says_what_to_do(tmp_path: Path) -> None:
