@@ -33,6 +33,25 @@ def test_value_out_of_range_is_refused_with_its_key(tmp_path: Path, text: str) -
         load(written(tmp_path, text))
 
 
+@pytest.mark.parametrize("value", ["2025-13-01", "'2025-13-01'", "2025-02-30T06:30:00Z", "soon"])
+@pytest.mark.parametrize("section", ["", "simulator", "ccxt", "ib"])
+def test_date_that_is_none_is_refused_with_key_value_and_what_is_expected(
+    tmp_path: Path, section: str, value: str
+) -> None:
+    inner = f"{section}: {{start: {value}}}" if section else f"start: {value}"
+    with pytest.raises(ConfigError) as raised:
+        load(written(tmp_path, f"source: {{{inner}}}"))
+    for part in (f"source.{section + '.' if section else ''}start: ", value.strip("'"), "like 2024-01-31"):
+        assert part in raised.value.message
+
+
+@pytest.mark.parametrize("value", ["2025-01-31", "2025-01-31T06:30:00Z", "'2025-01-31 06:30'", "''"])
+def test_date_that_is_one_is_taken_with_or_without_quotes(tmp_path: Path, value: str) -> None:
+    assert load(written(tmp_path, f"source: {{end: {value}}}")).source.end.startswith(
+        "2025-01-31" if value != "''" else ""
+    )
+
+
 @pytest.mark.parametrize("text", ["- a\n- b", "just words", ":\n  - ]["])
 def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml"):

@@ -116,7 +116,7 @@ def load(path: Path | str | None = None, *, root: Path | str | None = None, **ov
     raw: Any = {}
     if path is not None:
         try:
-            raw = yaml.safe_load(Path(path).read_text()) or {}
+            raw = yaml.load(Path(path).read_text(), _Loader) or {}
         except FileNotFoundError:
             raise ConfigError(f"There is no configuration file {path}.", hint="Check the path.") from None
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -136,6 +136,19 @@ def load(path: Path | str | None = None, *, root: Path | str | None = None, **ov
         raise ConfigError(_readable(error, path)) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a date that no calendar has stays text, for the schema to refuse by its key."""
+
+    def _moment(self, node: Any) -> Any:
+        try:
+            return self.construct_yaml_timestamp(node)
+        except ValueError:
+            return self.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader._moment)
+
+
 def _readable(error: ValidationError, path: Path | str | None) -> str:
     lines = []
     for item in error.errors():
@@ -145,7 +158,7 @@ def _readable(error: ValidationError, path: Path | str | None) -> str:
             known = list(parent.model_fields) if parent else []
             lines.append(f"{where}: unknown key. {did_you_mean(str(item['loc'][-1]), known)}".strip())
         else:
-            lines.append(f"{where}: {item['msg']} (got {item['input']!r})")
+            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
     return f"The configuration {path or ''} is not valid:\n  ".replace("  is", " is") + "\n  ".join(lines)
 
 
