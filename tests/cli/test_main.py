@@ -100,3 +100,17 @@ def test_remembered_configuration_holds_only_what_was_set(
     assert current(None) == config
     remember(load(None, root=tmp_path / "state"))  # the sample's: nothing set at all
     assert current(None).workspace == "daily"
+
+
+def test_what_exists_already_is_refused_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").touch()
+    written = ("--bars", str(tmp_path), "--interval", "1d", "--output", str(tmp_path / "mine.yaml"))
+    assert barcast("init", "mine", *written, root=tmp_path / "state").returncode == 9
+    assert barcast("gateway", "key", "make", "ana", root=tmp_path / "state").returncode == 0
+    assert barcast("gateway", "key", "make", "ana", root=tmp_path / "state").returncode == 9
+
+
+def test_bars_to_predict_that_are_not_there_name_the_option(tmp_path: Path) -> None:
+    done = barcast("predict", "--bars", str(tmp_path / "no.csv"), root=tmp_path / "state")
+    assert done.returncode == 3
+    assert "Give --bars a CSV or Parquet file." in done.stderr

@@ -11,7 +11,7 @@ import typer
 
 from barcast.cli._options import SetOption, current, remember
 from barcast.config import Config, base_folder, load
-from barcast.errors import ConfigError
+from barcast.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
     from barcast.operations.runs import Event
@@ -77,7 +77,7 @@ def init(
 
     target = output or Path(f"{workspace}.yaml")
     if target.exists():
-        raise ConfigError(
+        raise RefusedError(
             f"{target} exists already.", hint="Choose another name with --output, or remove it."
         )
     config = _configuration(None, bars, interval, workspace)
