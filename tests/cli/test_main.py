@@ -61,12 +61,19 @@ def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_unknown_key_in_a_configuration_leaves_with_its_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", [[], ["--config"], ["-c"]])
+def test_unknown_key_in_a_configuration_leaves_with_its_code(option: list[str], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("horizons: 3\n")
-    done = barcast("run", str(tmp_path / "c.yaml"), root=tmp_path / "state")
+    done = barcast("run", *option, str(tmp_path / "c.yaml"), root=tmp_path / "state")
     assert done.returncode == 2
     assert "horizons: unknown key" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_run_takes_one_configuration_file(tmp_path: Path) -> None:
+    done = barcast("run", "one.yaml", "--config", "two.yaml", root=tmp_path / "state")
+    assert done.returncode == 2
+    assert "Two configuration files are named: one.yaml and --config two.yaml." in done.stderr
 
 
 def test_serve_with_nothing_live_says_what_to_do(tmp_path: Path) -> None:
@@ -125,3 +132,17 @@ def test_remembered_configuration_holds_only_what_was_set(
     assert current(None) == config
     remember(load(None, root=tmp_path / "state"))  # the sample's: nothing set at all
     assert current(None).workspace == "daily"
+
+
+def test_what_exists_already_is_refused_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").touch()
+    written = ("--bars", str(tmp_path), "--interval", "1d", "--output", str(tmp_path / "mine.yaml"))
+    assert barcast("init", "mine", *written, root=tmp_path / "state").returncode == 9
+    assert barcast("gateway", "key", "make", "ana", root=tmp_path / "state").returncode == 0
+    assert barcast("gateway", "key", "make", "ana", root=tmp_path / "state").returncode == 9
+
+
+def test_bars_to_predict_that_are_not_there_name_the_option(tmp_path: Path) -> None:
+    done = barcast("predict", "--bars", str(tmp_path / "no.csv"), root=tmp_path / "state")
+    assert done.returncode == 3
+    assert "Give --bars a CSV or Parquet file." in done.stderr

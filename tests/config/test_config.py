@@ -33,6 +33,25 @@ def test_value_out_of_range_is_refused_with_its_key(tmp_path: Path, text: str) -
         load(written(tmp_path, text))
 
 
+@pytest.mark.parametrize("value", ["2025-13-01", "'2025-13-01'", "2025-02-30T06:30:00Z", "soon"])
+@pytest.mark.parametrize("section", ["", "simulator", "ccxt", "ib"])
+def test_date_that_is_none_is_refused_with_key_value_and_what_is_expected(
+    tmp_path: Path, section: str, value: str
+) -> None:
+    inner = f"{section}: {{start: {value}}}" if section else f"start: {value}"
+    with pytest.raises(ConfigError) as raised:
+        load(written(tmp_path, f"source: {{{inner}}}"))
+    for part in (f"source.{section + '.' if section else ''}start: ", value.strip("'"), "like 2024-01-31"):
+        assert part in raised.value.message
+
+
+@pytest.mark.parametrize("value", ["2025-01-31", "2025-01-31T06:30:00Z", "'2025-01-31 06:30'", "''"])
+def test_date_that_is_one_is_taken_with_or_without_quotes(tmp_path: Path, value: str) -> None:
+    assert load(written(tmp_path, f"source: {{end: {value}}}")).source.end.startswith(
+        "2025-01-31" if value != "''" else ""
+    )
+
+
 @pytest.mark.parametrize("text", ["- a\n- b", "just words", ":\n  - ]["])
 def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml"):
@@ -49,6 +68,20 @@ def test_hash_depends_on_every_definition_and_not_on_where_state_lives(tmp_path:
     assert base.hash == load(root=tmp_path / "b").hash
     assert base.hash != load(root=tmp_path / "a", seed=8).hash
     assert base.hash == Config.model_validate_json(base.model_dump_json()).hash
+
+
+def test_state_lies_under_the_given_root_else_under_the_variable_else_where_the_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(written(tmp_path, "storage: {root: elsewhere, models: served}"))
+    monkeypatch.delenv("BARCAST_ROOT", raising=False)
+    assert load(path).storage.root == "elsewhere"
+    assert load().storage.root == ".barcast"
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path / "state"))
+    assert load().open_workspace().base == tmp_path / "state"
+    assert load(path).storage.root == str(tmp_path / "state")
+    assert load(path).storage.models == "served"
+    assert load(path, root=str(tmp_path / "given")).storage.root == str(tmp_path / "given")
 
 
 def test_configuration_is_frozen() -> None:

@@ -70,3 +70,12 @@ def test_compute_writes_the_features_and_counts_dropped_rows(workspace: Path, tm
     assert pl.read_parquet(out).equals(expected, null_equal=True)
     missing = RUN.invoke(app, ["compute", "S9", "--config", str(workspace)])
     assert isinstance(missing.exception, DataError)
+
+
+def test_list_in_a_pipe_cuts_no_name_and_breaks_no_row(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = RUN.invoke(app, ["list", "--config", str(workspace)]).output.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(feature_names("1h"))
+    assert "…" not in "".join(lines)

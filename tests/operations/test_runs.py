@@ -118,6 +118,10 @@ def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:
         ("tuning", "trials=many", "is no number integer"),
         ("backfill", "scoring=perhaps", "is no boolean"),
         ("tuning", "trials", "is no NAME=VALUE"),
+        ("tuning", "sampler=tp", "Did you mean 'tpe'"),
+        ("retraining", "mode=foo", "It is one of update, anew, recalibrate."),
+        ("backfill", "start=2012-13-01", "start is '2012-13-01': month must be in 1..12."),
+        ("backfill", "end=soon", "Write it like 2024-01-31"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_what_would_be_right(

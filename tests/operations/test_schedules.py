@@ -163,7 +163,15 @@ def test_a_running_scheduler_sees_new_schedules_catches_up_and_is_alone(config: 
 
 def test_a_schedule_starts_any_pipeline_with_its_parameters(config: Config) -> None:
     call(
-        "create", "weekly", "retraining", "--every", "7d", "--set", "models=A,B", "--set", "mode=recalibrate"
+        "create",
+        "weekly",
+        "retraining",
+        "--every",
+        "7d",
+        "--set",
+        "models=SIM0000,universal",
+        "--set",
+        "mode=recalibrate",
     )
     with Schedules(config)._opened() as scheduler:
         (job,) = scheduler.get_jobs("schedules")
@@ -174,9 +182,20 @@ def test_a_schedule_starts_any_pipeline_with_its_parameters(config: Config) -> N
     assert (last["state"], "Step ingest" in last["detail"]) == ("failed", True)
     (run,) = config.open_workspace().runs.glob("retraining-*")
     given = json.loads((run / "arguments.json").read_text())
-    assert (given["models"], given["mode"]) == ("A,B", "recalibrate")
+    assert (given["models"], given["mode"]) == ("SIM0000,universal", "recalibrate")
     with pytest.raises(ConfigError, match="has no parameter 'symbols'"):
         call("create", "x", "retraining", "--every", "7d", "--set", "symbols=A")
+    for wrong, message in {
+        "mode=foo": "There is no mode 'foo'. It is one of update, anew, recalibrate",
+        "models=_linear,SIM000": "There is no model 'SIM000'.* Did you mean 'SIM000[01]'",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            call("create", "x", "retraining", "--every", "7d", "--set", wrong)
+    call(
+        "create", "new", "retraining", "--every", "7d", "--set", "models=MSFT"
+    )  # the source has it, the table not yet
+    with pytest.raises(ConfigError, match=r"it can do .*queue, learn\. Did you mean 'queue'"):
+        call("create", "x", "queu", "--every", "7d")
     with pytest.raises(ConfigError, match="takes no parameters"):
         call("create", "x", "queue", "--every", "7d", "--set", "models=A")
 

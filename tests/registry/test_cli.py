@@ -24,7 +24,7 @@ Run = Callable[..., str]
 @pytest.fixture
 def run(registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.setenv("BARCAST_ROOT", str(registry.workspace.base))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
 
     def call(*words: str) -> str:
         capsys.readouterr()

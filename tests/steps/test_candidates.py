@@ -8,11 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from barcast import names, steps
+from barcast import clock, names, steps
 from barcast.config import Config
 from barcast.errors import ConfigError, DataError
 from barcast.steps import candidates
-from barcast.steps.data import moment
 from barcast.steps.score import _inside
 from barcast.steps.store import batches
 
@@ -82,7 +81,7 @@ def test_a_span_is_open_at_its_start_and_closed_at_its_end() -> None:
 
 
 def test_times_given_as_text_are_utc_or_refused() -> None:
-    assert moment("2024-01-01T09:00:00+01:00") == datetime(2024, 1, 1, 8, tzinfo=UTC)
-    assert moment("") is None
-    with pytest.raises(ConfigError, match="is no time"):
-        moment("yesterday")
+    assert clock.instant("2024-01-01T09:00:00+01:00", "start") == datetime(2024, 1, 1, 8, tzinfo=UTC)
+    assert clock.instant("", "start") is None
+    with pytest.raises(ConfigError, match="start is 'yesterday'"):
+        clock.instant("yesterday", "start")

@@ -15,7 +15,7 @@ import polars as pl
 
 from barcast import clock, intervals, logs
 from barcast.bars.schema import check, conform, empty
-from barcast.bars.sources.base import instant, selected
+from barcast.bars.sources.base import selected
 from barcast.config.bars import CcxtConfig
 from barcast.errors import ConfigError, DataError, did_you_mean
 
@@ -83,7 +83,7 @@ class CcxtSource:
         self._check_markets(wanted)
         now = clock.now()
         last = now if end is None else min(end, now)
-        start = start or instant(self._config.start, "source.ccxt.start")
+        start = start or clock.instant(self._config.start, "source.ccxt.start")
         parts = [self._fetch_symbol(symbol, start, last) for symbol in wanted]
         return check(pl.concat([empty(), *parts]), origin=self._config.exchange)
 

@@ -17,7 +17,7 @@ import polars as pl
 from barcast import clock, intervals, logs
 from barcast.bars.calendar import Calendar
 from barcast.bars.schema import TIME, check, conform, empty
-from barcast.bars.sources.base import instant, selected
+from barcast.bars.sources.base import selected
 from barcast.config.bars import IbConfig
 from barcast.errors import ConfigError, DataError
 
@@ -100,7 +100,7 @@ class IbSource:
         wanted = selected(self.symbols(), symbols)
         now = clock.now()
         last = now if end is None else min(end, now)
-        start = start or instant(self._config.start, "source.ib.start")
+        start = start or clock.instant(self._config.start, "source.ib.start")
         parts = [self._fetch_symbol(symbol, start, last) for symbol in wanted]
         return check(pl.concat([empty(), *parts]), origin="Interactive Brokers")
 

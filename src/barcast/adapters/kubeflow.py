@@ -9,11 +9,22 @@ import importlib.resources
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from barcast import clock
 from barcast.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from barcast.config import Config
+
+_FOLDER = Path(str(importlib.resources.files("barcast") / "compiled"))
+
+
+def pipelines() -> list[str]:
+    """Names of all pipelines."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
 def compiled(name: str) -> Path:
@@ -22,13 +33,12 @@ def compiled(name: str) -> Path:
     Raises:
         ConfigError: there is no such pipeline.
     """
-    folder = Path(str(importlib.resources.files("barcast") / "compiled"))
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    known = pipelines()
     if name not in known:
         raise ConfigError(
             f"There is no pipeline {name!r}; there are {', '.join(known)}.", hint=did_you_mean(name, known)
         )
-    return folder / f"{name}.yaml"
+    return _FOLDER / f"{name}.yaml"
 
 
 def parameters(name: str) -> dict[str, dict[str, Any]]:
@@ -45,17 +55,73 @@ def parameters(name: str) -> dict[str, dict[str, Any]]:
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse what the pipeline does not know.
+    """Refuse what the pipeline does not know, before its first step begins.
 
     Raises:
-        ConfigError: there is no such pipeline, or it has no such parameter.
+        ConfigError: there is no such pipeline, it has no such parameter, or a value that no step could take.
     """
+    _check_names(name, arguments)
+    choices = _choices()
+    for key, value in arguments.items():
+        if key in _TIMES:
+            clock.instant(value, key)
+        if key in choices and value not in choices[key]:
+            raise ConfigError(
+                f"There is no {key} {value!r}.",
+                hint=did_you_mean(str(value), choices[key]) or f"It is one of {', '.join(choices[key])}.",
+            )
+
+
+def _check_names(name: str, arguments: Iterable[str]) -> None:
     known = parameters(name)
     for key in arguments:
         if key not in known:
             raise ConfigError(
                 f"Pipeline {name!r} has no parameter {key!r}.",
                 hint=did_you_mean(key, known) or f"It has: {', '.join(known) or 'none'}.",
+            )
+
+
+_TIMES = ("start", "end")
+
+
+def _choices() -> dict[str, Sequence[str]]:
+    """The values of parameters that take one of a few."""
+    from barcast.steps.renew import MODES
+    from barcast.training.studies import SAMPLERS
+
+    return {"mode": MODES, "sampler": SAMPLERS}
+
+
+def check_models(config: Config, models: str) -> None:
+    """Refuse names of models that neither the table of bars nor the source has a symbol for.
+
+    Raises:
+        ConfigError: with the first such name and the nearest known one.
+    """
+    from barcast import names
+    from barcast.bars import calendars_of
+    from barcast.bars.ingest import open_store
+    from barcast.bars.sources import open_source
+
+    wanted = [word.strip() for word in models.split(",") if word.strip()]
+    if not wanted:
+        return
+    store = open_store(config, config.open_workspace())
+    known = [*names.SHARED, *(store.last_timestamps() if store.exists else ())]
+    if not set(wanted) <= set(known):  # perhaps the run is to bring them
+        source = open_source(
+            config.source,
+            interval=config.interval,
+            calendar=config.universe.calendar,
+            calendars=calendars_of(config),
+        )
+        known += source.symbols()
+    for word in wanted:
+        if word not in known:
+            raise ConfigError(
+                f"There is no model {word!r}: the workspace {config.workspace!r} has no such symbol.",
+                hint=did_you_mean(word, known) or f"There are {', '.join(known[:10])}.",
             )
 
 
@@ -81,7 +147,7 @@ def read_arguments(name: str, words: Sequence[str]) -> dict[str, Any]:
         if not found:
             raise ConfigError(f"{word!r} is no NAME=VALUE.", hint="E.g. --set models=AAPL,MSFT.")
         pairs[key] = text
-    check_arguments(name, pairs)
+    _check_names(name, pairs)
     known, values = parameters(name), {}
     for key, text in pairs.items():
         kind = known[key]["parameterType"]
@@ -90,6 +156,7 @@ def read_arguments(name: str, words: Sequence[str]) -> dict[str, Any]:
         except (ValueError, KeyError):
             wanted = kind.lower().replace("_", " ")
             raise ConfigError(f"{key}={text!r} is no {wanted}.", hint="Correct the value.") from None
+    check_arguments(name, values)
     return values
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barcast.config import Config, load
+from barcast.config import Config, base_folder, load
 
 ConfigOption = Annotated[
     Path | None,
@@ -33,11 +33,6 @@ NamespaceOption = Annotated[str, typer.Option("--namespace", help="Kubernetes na
 TokenOption = Annotated[
     str | None, typer.Option("--token", envvar="KFP_TOKEN", help="Bearer token, if one is asked for.")
 ]
-
-
-def base_folder() -> Path:
-    """The folder of all workspaces: BARCAST_ROOT, else `.barcast` here."""
-    return Path(os.environ.get("BARCAST_ROOT", ".barcast"))
 
 
 def current(path: Path | None) -> Config:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from barcast.cli._console import console
 from barcast.serving.types import Prediction
 
 _NAMED = 10  # symbols a line names
 
 
-def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
+def show(answers: Sequence[Prediction]) -> None:
     """Print one row per symbol, then what stood against trades, refusals and explanations in words."""
-    console = console or Console()
-    if not console.is_terminal:  # a pipe or a file has no width of its own
-        console = Console(width=160)
+    out = console()
     table = Table(box=None, pad_edge=False)
     for name, side in (
         ("symbol", "left"), ("action", "left"), ("SELL", "right"), ("HOLD", "right"), ("BUY", "right"),
@@ -27,17 +25,17 @@ def show(answers: Sequence[Prediction], console: Console | None = None) -> None:
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
     for answer in answers:
         table.add_row(*_cells(answer))
-    console.print(table)
+    out.print(table)
     for line in _against(answers):
-        console.print(line, markup=False)
+        out.print(line, markup=False)
     for answer in answers:
         if answer.status == "refused":
-            console.print(f"{answer.symbol}: {answer.reason}", markup=False)
+            out.print(f"{answer.symbol}: {answer.reason}", markup=False)
         elif answer.fallback is not None:
             reasons = "; ".join(answer.fallback.reasons)
-            console.print(f"{answer.symbol}: answered by {answer.fallback.link} ({reasons})", markup=False)
+            out.print(f"{answer.symbol}: answered by {answer.fallback.link} ({reasons})", markup=False)
         if answer.explanation is not None:
-            console.print(f"\n{answer.symbol}: {answer.explanation.rationale}", markup=False)
+            out.print(f"\n{answer.symbol}: {answer.explanation.rationale}", markup=False)
 
 
 def _against(answers: Sequence[Prediction]) -> Iterator[str]:

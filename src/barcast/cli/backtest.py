@@ -162,9 +162,9 @@ def _write(
 
 
 def _show(result: Replay, evaluation: Evaluation, folder: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from barcast.cli._console import console
     from barcast.evaluation.words import lede, number
 
     table = Table(title=f"{result.log.height} trainings, {result.num_promotions} promotions after the first")
@@ -180,7 +180,7 @@ def _show(result: Replay, evaluation: Evaluation, folder: Path) -> None:
             number(money["sharpe"], "ratio"),
             number(money["max_drawdown"], "percent"),
         )
-    console = Console()
-    console.print(table)
-    console.print(lede(evaluation))
-    console.print(f"Report: {folder / 'report.html'}")
+    out = console()
+    out.print(table)
+    out.print(lede(evaluation))
+    out.print(f"Report: {folder / 'report.html'}")

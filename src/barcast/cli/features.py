@@ -39,18 +39,21 @@ def list_features(
     if json:
         print_json([spec.as_dict() for spec in specs])
         return
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "category", "formula", "look-back", "unit", "source", "cross", box=None)
+    from barcast.cli._console import console
+
+    table = Table(
+        Column("name", no_wrap=True), "category", "formula", "look-back", "unit", "source", "cross", box=None
+    )
     for spec in specs:
         cross = "yes" if spec.cross_symbol else ""
         table.add_row(
             spec.name, spec.category, spec.formula, str(spec.lookback_bars), spec.unit, spec.source, cross
         )
-    console = Console()
-    console.print(table)
-    console.print(
+    out = console()
+    out.print(table)
+    out.print(
         ", ".join(f"{name} {count}" for name, count in counts.items()) + f": {sum(counts.values())} in all"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Report a trade's outcome.")
 MAX_BYTES = 50_000_000
+_MORE = re.compile(r"\S")
 
 
 def open_log(settings: Config) -> PredictionLog:
@@ -29,7 +31,7 @@ def open_log(settings: Config) -> PredictionLog:
 @app.command()
 def report(
     file: Annotated[
-        Path, typer.Argument(help="JSON: one trade, a list, or one per line; '-' reads standard input.")
+        Path, typer.Argument(help="JSON: one trade, a list, or one after another; '-' reads standard input.")
     ],
     json: JsonOption = False,
     config: ConfigOption = None,
@@ -123,14 +125,7 @@ def _trades(file: Path) -> list[Any]:
     else:
         text = file.read_text(encoding="utf-8")
     try:
-        stripped = text.strip()
-        if stripped.startswith("["):
-            loaded = jsonlib.loads(stripped)
-        elif "\n" in stripped and not stripped.startswith("{\n"):
-            loaded = [jsonlib.loads(line) for line in stripped.splitlines() if line.strip()]
-        else:
-            loaded = [jsonlib.loads(stripped)]
-        return TypeAdapter(list[TradeReport]).validate_python(loaded)
+        return TypeAdapter(list[TradeReport]).validate_python(_documents(text.strip()))
     except ValidationError as error:
         first = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:5]]
         raise DataError(
@@ -140,5 +135,15 @@ def _trades(file: Path) -> list[Any]:
         ) from error
     except ValueError as error:
         raise DataError(
-            f"{file} is not JSON: {error}.", hint="One trade, a list, or one per line."
+            f"{file} is not JSON: {error}.", hint="One trade, a list, or one after another."
         ) from error
+
+
+def _documents(text: str) -> list[Any]:
+    """One JSON list's items, or the JSON values that follow one another, over however many lines."""
+    decoder, found, at = jsonlib.JSONDecoder(), [], 0
+    while not found or at < len(text):
+        value, end = decoder.raw_decode(text, at)
+        found.append(value)
+        at = len(text) if (more := _MORE.search(text, end)) is None else more.start()
+    return found[0] if len(found) == 1 and isinstance(found[0], list) else found

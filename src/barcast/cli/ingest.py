@@ -213,8 +213,9 @@ def _table(rows: list[dict[str, Any]], json: bool) -> None:
     if json:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from barcast.cli._console import console
 
     if not rows:
         typer.echo("none")
@@ -222,4 +223,4 @@ def _table(rows: list[dict[str, Any]], json: bool) -> None:
     table = Table(*(str(name) for name in rows[0]))
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    console().print(table)

@@ -56,15 +56,16 @@ def _registry(config: Any) -> Registry:
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from barcast.cli._console import console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("-" if cell in (None, "", {}) else str(cell) for cell in row))
-    Console().print(table)
+    console().print(table)
 
 
 @app.command("list")

@@ -33,8 +33,9 @@ def parity(
     if json:
         print_json(result.to_dict())
     else:
-        from rich.console import Console
         from rich.table import Table
+
+        from barcast.cli._console import console
 
         table = Table(
             title=f"{symbol}: {result.bars} bars, {result.start:%F %R} to {result.end:%F %R} UTC",
@@ -51,12 +52,12 @@ def parity(
                 f"{c.mismatches:,}",
                 f"{c.max_relative_difference:.2g}",
             )
-        console = Console()
-        console.print(table)
+        out = console()
+        out.print(table)
         if result.not_served:
-            console.print(f"{result.not_served} bars lay in the warm-up and were not served.")
+            out.print(f"{result.not_served} bars lay in the warm-up and were not served.")
         if endpoint:
-            console.print(f"{result.model_answers} requests were answered by the model server at {endpoint}.")
+            out.print(f"{result.model_answers} requests were answered by the model server at {endpoint}.")
     if result.mismatches:
         worst = next(c for c in result.comparisons if c.mismatches)
         raise QualityError(

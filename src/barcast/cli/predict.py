@@ -102,6 +102,9 @@ def _read(path: Path, symbols: list[str] | None, settings: Config) -> pl.DataFra
     """Bars of a file, its columns named as `source.files` of the configuration says."""
     from barcast.bars import calendars_of
     from barcast.bars.sources.files import FilesSource
+    from barcast.errors import DataError
 
+    if not path.exists():
+        raise DataError(f"There is no file {path}.", hint="Give --bars a CSV or Parquet file.")
     files = settings.source.files.model_copy(update={"path": str(path)})
     return FilesSource(files, settings.interval, calendars_of(settings)).fetch(symbols)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barcast.cli._options import SetOption, base_folder, current, remember
-from barcast.config import Config, load
-from barcast.errors import ConfigError
+from barcast.cli._options import SetOption, current, remember
+from barcast.config import Config, base_folder, load
+from barcast.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
     from barcast.operations.runs import Event
@@ -35,6 +35,10 @@ def run(
         typer.Option(help="training, retraining, tuning, backfill, monitoring or promotion."),
     ] = "training",
     settings_of_run: SetOption = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="The same file as an option, as other commands have it."),
+    ] = None,
 ) -> None:
     """Bars to an approved model that answers over gRPC, with the report and the predictions.
 
@@ -42,6 +46,11 @@ def run(
     """
     from barcast.adapters.kubeflow import read_arguments
 
+    if path is not None and config_file is not None:
+        raise ConfigError(
+            f"Two configuration files are named: {path} and --config {config_file}.", hint="Name one of them."
+        )
+    path = path or config_file
     arguments = read_arguments(pipeline, settings_of_run or [])
     if pipeline != "training" and path is None and bars is None:
         given = {"interval": interval, "workspace": workspace}
@@ -68,7 +77,7 @@ def init(
 
     target = output or Path(f"{workspace}.yaml")
     if target.exists():
-        raise ConfigError(
+        raise RefusedError(
             f"{target} exists already.", hint="Choose another name with --output, or remove it."
         )
     config = _configuration(None, bars, interval, workspace)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,7 +30,7 @@ from barcast.config.serving import GatewayConfig, ServingConfig
 from barcast.errors import ConfigError, did_you_mean
 from barcast.workspace import Workspace
 
-__all__ = ["Config", "Section", "StorageConfig", "load"]
+__all__ = ["Config", "Section", "StorageConfig", "base_folder", "load"]
 
 
 class StorageConfig(Section):
@@ -98,10 +99,16 @@ class Config(Section):
         return Workspace(self.workspace, Path(self.storage.root), served)
 
 
-def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any) -> Config:
+def base_folder() -> Path:
+    """The folder of all workspaces: BARCAST_ROOT, else `.barcast` here."""
+    return Path(os.environ.get("BARCAST_ROOT") or ".barcast")
+
+
+def load(path: Path | str | None = None, *, root: Path | str | None = None, **overrides: Any) -> Config:
     """The configuration in a YAML file (the defaults without one), with top-level `overrides` on it.
 
-    Relative paths in it are taken from the current folder.
+    Relative paths in it are taken from the current folder. State lies under `root`, else BARCAST_ROOT where that is
+    set, else what the file says.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, a value does not fit.
@@ -109,7 +116,7 @@ def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any
     raw: Any = {}
     if path is not None:
         try:
-            raw = yaml.safe_load(path.read_text()) or {}
+            raw = yaml.load(Path(path).read_text(), _Loader) or {}
         except FileNotFoundError:
             raise ConfigError(f"There is no configuration file {path}.", hint="Check the path.") from None
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -118,6 +125,8 @@ def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any
         raise ConfigError(
             f"{path} holds {type(raw).__name__}, not settings.", hint="Write `key: value` lines."
         )
+    if root is None and os.environ.get("BARCAST_ROOT"):
+        root = base_folder()
     if root is not None:
         raw["storage"] = {**(raw.get("storage") or {}), "root": str(Path(root).absolute())}
     raw.update(overrides)
@@ -127,7 +136,20 @@ def load(path: Path | None = None, *, root: Path | None = None, **overrides: Any
         raise ConfigError(_readable(error, path)) from error
 
 
-def _readable(error: ValidationError, path: Path | None) -> str:
+class _Loader(yaml.SafeLoader):
+    """YAML in which a date that no calendar has stays text, for the schema to refuse by its key."""
+
+    def _moment(self, node: Any) -> Any:
+        try:
+            return self.construct_yaml_timestamp(node)
+        except ValueError:
+            return self.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader._moment)
+
+
+def _readable(error: ValidationError, path: Path | str | None) -> str:
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
@@ -136,7 +158,7 @@ def _readable(error: ValidationError, path: Path | None) -> str:
             known = list(parent.model_fields) if parent else []
             lines.append(f"{where}: unknown key. {did_you_mean(str(item['loc'][-1]), known)}".strip())
         else:
-            lines.append(f"{where}: {item['msg']} (got {item['input']!r})")
+            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
     return f"The configuration {path or ''} is not valid:\n  ".replace("  is", " is") + "\n  ".join(lines)
 
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from barcast import clock
 from barcast.config.base import Section
+from barcast.errors import ConfigError
+
+
+def _time(text: str) -> str:
+    try:
+        clock.instant(text, "It")
+    except ConfigError as error:
+        raise ValueError(f"{error.message} {error.hint}") from error
+    return text
+
 
 # YAML reads 2024-01-31 as a date; a time may be written with or without quotes.
-Moment = Annotated[str, BeforeValidator(lambda v: v.isoformat() if isinstance(v, date) else v)]
+Moment = Annotated[
+    str, BeforeValidator(lambda v: v.isoformat() if isinstance(v, date) else v), AfterValidator(_time)
+]
 
 
 class FilesConfig(Section):

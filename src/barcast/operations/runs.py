@@ -68,13 +68,14 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
         arguments: the pipeline's further parameters.
 
     Raises:
-        ConfigError: there is no such pipeline, or it has no such parameter.
+        ConfigError: there is no such pipeline, it has no such parameter, or a value that no step could take.
         RefusedError: another run of the workspace is still going on.
         RunFailedError: a step failed, or the run was cancelled.
     """
-    from barcast.adapters.kubeflow import check_arguments
+    from barcast.adapters.kubeflow import check_arguments, check_models
 
     check_arguments(pipeline, arguments)
+    check_models(config, arguments.get("models", ""))
     workspace = config.open_workspace()
     workspace.root.mkdir(parents=True, exist_ok=True)
     locks = [] if pipeline in _SIDE_BY_SIDE else [_lock(workspace)]

@@ -70,16 +70,21 @@ class Schedules:
             catch_up: start late (once) what was missed while no scheduler ran.
 
         Raises:
-            ConfigError: bad name, unknown action, not exactly one of cron, every and at, or it never fires.
+            ConfigError: bad name, unknown action or argument, not exactly one of cron, every and at, or it never fires.
             RefusedError: there is a schedule of this name.
         """
         from apscheduler.jobstores.base import ConflictingIdError
+
+        from barcast.adapters.kubeflow import check_arguments, check_models
 
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
             raise ConfigError(
                 f"The name {name!r} cannot be used.", hint="Use letters, digits, '-', '_' and '.'."
             )
         check_action(action)
+        if arguments:
+            check_arguments(action, arguments)
+            check_models(self.config, arguments.get("models", ""))
         trigger = make_trigger(cron=cron, every=every, at=at, until=until)
         with self._opened() as scheduler:
             try:
@@ -243,10 +248,14 @@ def check_action(action: str) -> None:
     Raises:
         ConfigError: `action` is neither "queue", "learn" nor a pipeline.
     """
-    from barcast.adapters.kubeflow import compiled
+    from barcast.adapters.kubeflow import pipelines
 
-    if action not in (QUEUE, LEARN):
-        compiled(action)
+    known = [*pipelines(), QUEUE, LEARN]
+    if action not in known:
+        raise ConfigError(
+            f"A schedule cannot do {action!r}; it can do {', '.join(known)}.",
+            hint=did_you_mean(action, known),
+        )
 
 
 def make_trigger(

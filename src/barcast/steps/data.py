@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from barcast import clock
-from barcast.errors import ConfigError
 from barcast.steps._record import Run, step
 
 
@@ -26,7 +24,9 @@ def ingest(run: Run, bars_path: str, start: str = "", end: str = "") -> dict[str
     """
     from barcast.bars.ingest import ingest as bring
 
-    report = bring(run.config, run.workspace, start=moment(start), end=moment(end))
+    report = bring(
+        run.config, run.workspace, start=clock.instant(start, "start"), end=clock.instant(end, "end")
+    )
     store = report.store
     snapshot = store.read()
     snapshot.write_parquet(bars_path)
@@ -44,23 +44,6 @@ def ingest(run: Run, bars_path: str, start: str = "", end: str = "") -> dict[str
         f"{report.replaced:,} corrected"
     )
     return lineage
-
-
-def moment(text: str) -> datetime | None:
-    """A time given as text, in UTC where it names no zone; None for an empty one.
-
-    Raises:
-        ConfigError: it is no ISO 8601 time.
-    """
-    if not text:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"{text!r} is no time.", hint="Write it as 2026-01-31 or 2026-01-31T06:30."
-        ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 @step

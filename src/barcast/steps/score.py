@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from barcast import names
+from barcast import clock, names
 from barcast.steps import candidates
 from barcast.steps._record import Run, step
-from barcast.steps.data import moment
 
 
 @step
@@ -84,7 +83,7 @@ def _inside(times: pl.Series, start: str, end: str) -> np.ndarray:
     from barcast.errors import DataError
     from barcast.evaluation.frames import newest, oldest
 
-    first, last = moment(start), moment(end)
+    first, last = clock.instant(start, "start"), clock.instant(end, "end")
     inside = np.ones(len(times), dtype=bool)
     if first is not None:
         inside &= (times > first).to_numpy()

@@ -13,7 +13,8 @@ import polars as pl
 
 from barcast.bars.calendar import Calendar
 from barcast.bars.calendars import Calendars
-from barcast.bars.sources.base import Source, between, instant, selected
+from barcast.bars.sources.base import Source, between, selected
+from barcast.clock import instant
 from barcast.config.bars import CustomConfig, SourceConfig
 from barcast.errors import ConfigError, DataError
 

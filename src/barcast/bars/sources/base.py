@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 import polars as pl
 
-from barcast.errors import ConfigError, DataError, did_you_mean
+from barcast.errors import DataError, did_you_mean
 
 
 @runtime_checkable
@@ -54,20 +54,3 @@ def between(bars: pl.DataFrame, start: datetime | None, end: datetime | None) ->
     if end is not None:
         bars = bars.filter(pl.col("event_timestamp") <= end)
     return bars
-
-
-def instant(text: str, what: str) -> datetime | None:
-    """An ISO 8601 time of the configuration; without a zone it means UTC; empty means None.
-
-    Raises:
-        ConfigError: not such a time.
-    """
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"{what} is {text!r}: {error}.", hint="Write it like 2024-01-31 or 2024-01-31T09:30:00Z."
-        ) from error
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from barcast import intervals
+from barcast import clock, intervals
 from barcast.bars.calendar import Calendar
 from barcast.bars.schema import conform
-from barcast.bars.sources.base import between, instant, selected
+from barcast.bars.sources.base import between, selected
 from barcast.config.bars import SimulatorConfig
 
 # Per regime: yearly drift, volatility multiple. Mean stay: 60 bars of a bull, 40 sideways, 20 of a bear.
@@ -141,7 +141,8 @@ class SimulatorSource:
                 self._interval,
                 config.seed,
                 calendar=self._calendar,
-                start=instant(config.start, "source.simulator.start") or datetime(2020, 1, 1, tzinfo=UTC),
+                start=clock.instant(config.start, "source.simulator.start")
+                or datetime(2020, 1, 1, tzinfo=UTC),
                 volatility_annual=config.volatility_annual,
                 correlation=config.correlation,
             )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from barcast.errors import ConfigError, ServingError
+from barcast.errors import ConfigError, RefusedError, ServingError
 from barcast.serving.state import write_text
 
 Role = Literal["read", "write"]
@@ -53,14 +53,15 @@ class KeyFile:
         """A new key, shown only now.
 
         Raises:
-            ConfigError: the name is empty, too long, or taken.
+            ConfigError: the name is empty or too long.
+            RefusedError: it is taken.
         """
         if not name.strip() or len(name) > 64 or not name.isprintable():
             raise ConfigError(f"{name!r} cannot name a key.", hint="Use at most 64 printable characters.")
         with self._lock:
             keys = self._read()
             if any(entry["name"] == name for entry in keys.values()):
-                raise ConfigError(
+                raise RefusedError(
                     f"There is a key named {name!r}.", hint="Revoke it first, or choose another name."
                 )
             number, secret, salt = secrets.token_hex(8), secrets.token_urlsafe(32), secrets.token_hex(16)
