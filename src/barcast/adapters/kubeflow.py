@@ -87,10 +87,10 @@ _TIMES = ("start", "end")
 
 def _choices() -> dict[str, Sequence[str]]:
     """The values of parameters that take one of a few."""
-    from barcast.steps.renew import MODES
+    from barcast.training.settings import RENEWALS
     from barcast.training.studies import SAMPLERS
 
-    return {"mode": MODES, "sampler": SAMPLERS}
+    return {"mode": RENEWALS, "sampler": SAMPLERS}
 
 
 def check_models(config: Config, models: str) -> None:

@@ -141,7 +141,8 @@ def _trades(file: Path) -> list[Any]:
 
 def _documents(text: str) -> list[Any]:
     """One JSON list's items, or the JSON values that follow one another, over however many lines."""
-    decoder, found, at = jsonlib.JSONDecoder(), [], 0
+    decoder, at = jsonlib.JSONDecoder(), 0
+    found: list[Any] = []
     while not found or at < len(text):
         value, end = decoder.raw_decode(text, at)
         found.append(value)

@@ -10,13 +10,12 @@ from barcast import names
 from barcast.errors import ConfigError, DataError, ModelError, RegistryError
 from barcast.steps import candidates
 from barcast.steps._record import Run, step
+from barcast.training.settings import RENEWALS
 
 if TYPE_CHECKING:
     from barcast.datasets import Dataset
     from barcast.splits import Fold
     from barcast.training import TrainedModel
-
-MODES = ("update", "anew", "recalibrate")
 
 
 @step
@@ -86,8 +85,8 @@ def renew_models(
     """
     from barcast import datasets, splits
 
-    if mode not in MODES:
-        raise ConfigError(f"There is no mode {mode!r}.", hint=f"It is one of {', '.join(MODES)}.")
+    if mode not in RENEWALS:
+        raise ConfigError(f"There is no mode {mode!r}.", hint=f"It is one of {', '.join(RENEWALS)}.")
     if not json.loads(batch):
         raise DataError(
             "No symbol has bars enough for a model of its own.",

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from barcast.config.models import LabelsConfig, ModelConfig, SplitsConfig, TrainingConfig
 
+# How a retraining makes a model's next version.
+RENEWALS = ("update", "anew", "recalibrate")
+
 
 class Settings(Protocol):
     """Sections and numbers that a training run depends on."""
