@@ -172,8 +172,8 @@ def test_wrong_settings_are_named(tmp_path):
     csv(tmp_path / "X.csv", good())
     with pytest.raises(DataError, match=r"source\.files\.columns says close"):
         source(tmp_path, columns={"close": "Nope"}).fetch()
-    with pytest.raises(ConfigError, match=r"source\.start"):
-        open_source(SourceConfig(start="soon"))
+    with pytest.raises(ValueError, match=r"start\n.*'soon'"):
+        SourceConfig(start="soon")
 
 
 OWN = '''

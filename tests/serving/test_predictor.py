@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import pytest
 from model_double import outputs
-from rich.console import Console
 from serving_world import F, T, World, linear_reference, make_bars
 
 from barcast.cli._prediction_table import show
@@ -329,7 +328,7 @@ def test_correlation_with_equal_and_with_shifted_times_is_numpys(world: World) -
 def printed(world: World, capsys: pytest.CaptureFixture[str]) -> str:
     with world.predictor() as predictor:
         answers = predictor.predict(account=state.load_account(world.workspace, world.config))
-    show(answers, Console(width=160))
+    show(answers)
     return capsys.readouterr().out
 
 
