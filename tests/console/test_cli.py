@@ -46,6 +46,8 @@ def test_person_gets_a_token_that_is_not_kept(
     kept = (scene.workspace.state / "console_persons.json").read_text()
     assert "Ana Alba" in kept
     assert token not in kept
+    console(add_person="Ana Alba")
+    assert "the one before no longer works" in capsys.readouterr().out
 
 
 def test_started_console_lets_its_token_in(root: Path) -> None:

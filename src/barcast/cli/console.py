@@ -21,7 +21,11 @@ def console(
         list[str] | None, typer.Option("--name", help="Host name it may be called by (behind a TLS proxy).")
     ] = None,
     add_person: Annotated[
-        str | None, typer.Option("--add-person", help="Make a token for a person, print it once, and leave.")
+        str | None,
+        typer.Option(
+            "--add-person",
+            help="Make a token for a person (a new one in place of an old one), print it once, and leave.",
+        ),
     ] = None,
     pipelines: Annotated[
         str | None,
@@ -39,14 +43,16 @@ def console(
     import uvicorn
 
     from barcast.console import Access, create_app
+    from barcast.console.access import PERSONS_FILE
     from barcast.errors import ConfigError
     from barcast.registry import Registry
 
     settings = current(config)
     workspace = settings.open_workspace()
-    access = Access(workspace.state / "console_persons.json", settings.registry.console_session_minutes)
+    access = Access(workspace.state / PERSONS_FILE, settings.registry.console_session_minutes)
     if add_person is not None:
-        print(f"Token of {add_person.strip()} (shown once): {access.add_person(add_person)}")
+        before = "; the one before no longer works" if add_person.strip() in access.persons() else ""
+        print(f"Token of {add_person.strip()} (shown once{before}): {access.add_person(add_person)}")
         return
     if host not in ("127.0.0.1", "localhost", "::1") and (not name or access.asks_name):
         raise ConfigError(

@@ -67,10 +67,19 @@ def up(
         typer.echo("Stopped.")
 
 
+def _has_persons(settings: Config) -> bool:
+    from barcast.console.access import PERSONS_FILE
+
+    return (settings.open_workspace().state / PERSONS_FILE).exists()
+
+
 _PLACES: dict[str, Callable[[Config, Path], str]] = {
     "server": lambda c, _: f"gRPC at {c.serving.endpoint}, once a model is live",
     "gateway": lambda c, _: f"http://{c.gateway.host}:{c.gateway.port}, once a model is live",
-    "console": lambda c, f: f"http://127.0.0.1:{c.registry.console_port}, its token in {f / 'console.log'}",
+    "console": lambda c, f: (
+        f"http://127.0.0.1:{c.registry.console_port}, "
+        + ("each person with the own token" if _has_persons(c) else f"its token in {f / 'console.log'}")
+    ),
     "monitor": lambda c, _: (
         f"metrics at http://{c.operations.monitoring.host}:{c.operations.monitoring.port}/metrics"
     ),

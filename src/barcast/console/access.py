@@ -20,6 +20,7 @@ from barcast.durable import write_atomic
 from barcast.errors import ConfigError
 
 COOKIE = "barcast_console"
+PERSONS_FILE = "console_persons.json"  # in the workspace's state: hashes of persons' tokens
 MAX_FAILURES, FAILURE_WINDOW_SECONDS = 8, 60.0
 
 
