@@ -120,6 +120,10 @@ def test_schedules_are_made_listed_paused_resumed_and_deleted(config: Config) ->
     assert (row["state"], row["catch_up"]) == ("active", False)
     call("create", "learning", "learn", "--every", "1h")
     call("delete", "learning")
+    call("create", "once", "training", "--at", "2099-01-02T03:04:05Z")
+    when = {r["name"]: r["when"] for r in json.loads(call("list", "--json"))}
+    assert when == {"nightly": "30 2 * * *", "often": "every 6:00:00", "once": "at 2099-01-02 03:04:05 UTC"}
+    call("delete", "once")
     call("pause", "nightly")
     states = {r["name"]: r["state"] for r in json.loads(call("list", "--json"))}
     assert states == {"nightly": "paused", "often": "active"}

@@ -64,8 +64,16 @@ def _table(columns: list[str], rows: list[list[Any]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("-" if cell in (None, "", {}) else str(cell) for cell in row))
+        table.add_row(*(_cell(cell) for cell in row))
     console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value in (None, "", {}, []):
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @app.command("list")

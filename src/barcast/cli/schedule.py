@@ -175,7 +175,7 @@ def _show(rows: list[dict[str, Any]], json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        following = f"next {row['next_at']:%Y-%m-%d %H:%M:%S}" if row.get("next_at") else ""
+        following = f"next {row['next_at']:%Y-%m-%d %H:%M:%S} UTC" if row.get("next_at") else ""
         last = f"last {row['last']['state']}: {row['last']['detail']}" if row.get("last") else ""
         typer.echo(
             f"{row['name']:20} {row['action']:12} {row['state']:7} {row['when']}  {following}  {last}".rstrip()

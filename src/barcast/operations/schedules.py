@@ -119,7 +119,7 @@ class Schedules:
                 {
                     "name": job.id,
                     "action": job.name,
-                    "when": str(job.trigger),
+                    "when": _when(job.trigger),
                     "state": "active" if job.next_run_time else "paused",
                     "next_at": job.next_run_time,
                     "catch_up": job.misfire_grace_time is None,
@@ -256,6 +256,19 @@ def check_action(action: str) -> None:
             f"A schedule cannot do {action!r}; it can do {', '.join(known)}.",
             hint=did_you_mean(action, known),
         )
+
+
+def _when(trigger: Any) -> str:
+    """A trigger in few words: a cron line, `every 1:00:00`, or the moment."""
+    from apscheduler.triggers.cron import CronTrigger
+    from apscheduler.triggers.interval import IntervalTrigger
+
+    if isinstance(trigger, IntervalTrigger):
+        return f"every {trigger.interval}"
+    if isinstance(trigger, CronTrigger):
+        field = {f.name: str(f) for f in trigger.fields}
+        return " ".join(field[name] for name in ("minute", "hour", "day", "month", "day_of_week"))
+    return f"at {trigger.run_date:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def make_trigger(
