@@ -183,7 +183,9 @@ def test_a_schedule_starts_any_pipeline_with_its_parameters(config: Config) -> N
     settings = Config.model_validate({**config.model_dump(), "source": source})
     fire(**{**job.kwargs, "config": settings.model_dump_json()})
     last = Schedules(config).row("weekly")["last"]
-    assert (last["state"], "Step ingest" in last["detail"]) == ("failed", True)
+    # No bars to ingest and no model to start from: the two steps run side by side, and either may fail first.
+    assert last["state"] == "failed"
+    assert any(f"Step {step}" in last["detail"] for step in ("ingest", "live_models"))
     (run,) = config.open_workspace().runs.glob("retraining-*")
     given = json.loads((run / "arguments.json").read_text())
     assert (given["models"], given["mode"]) == ("SIM0000,universal", "recalibrate")
