@@ -60,6 +60,11 @@ class Workspace:
         return self.models_base / self.name if self.models_base else self.root / "models"
 
     @property
+    def models_config(self) -> Path:
+        """What the model server serves; there once something is live."""
+        return self.models / "models.config"
+
+    @property
     def runs(self) -> Path:
         """One folder a pipeline run: report, outcome, artifacts."""
         return self.root / "runs"

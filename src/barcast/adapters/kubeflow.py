@@ -9,7 +9,7 @@ import importlib.resources
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,13 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: there is no such pipeline, it has no such parameter, or a value that no step could take.
     """
-    _check_names(name, arguments)
-    choices = _choices()
+    known, choices = parameters(name), _choices()
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(
+                f"Pipeline {name!r} has no parameter {key!r}.",
+                hint=did_you_mean(key, known) or f"It has: {', '.join(known) or 'none'}.",
+            )
     for key, value in arguments.items():
         if key in _TIMES:
             clock.instant(value, key)
@@ -69,16 +74,6 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"There is no {key} {value!r}.",
                 hint=did_you_mean(str(value), choices[key]) or f"It is one of {', '.join(choices[key])}.",
-            )
-
-
-def _check_names(name: str, arguments: Iterable[str]) -> None:
-    known = parameters(name)
-    for key in arguments:
-        if key not in known:
-            raise ConfigError(
-                f"Pipeline {name!r} has no parameter {key!r}.",
-                hint=did_you_mean(key, known) or f"It has: {', '.join(known) or 'none'}.",
             )
 
 
@@ -108,7 +103,7 @@ def check_models(config: Config, models: str) -> None:
     if not wanted:
         return
     store = open_store(config, config.open_workspace())
-    known = [*names.SHARED, *(store.last_timestamps() if store.exists else ())]
+    known = [*names.SHARED, *store.symbols()]
     if not set(wanted) <= set(known):  # perhaps the run is to bring them
         source = open_source(
             config.source,
@@ -147,7 +142,7 @@ def read_arguments(name: str, words: Sequence[str]) -> dict[str, Any]:
         if not found:
             raise ConfigError(f"{word!r} is no NAME=VALUE.", hint="E.g. --set models=AAPL,MSFT.")
         pairs[key] = text
-    _check_names(name, pairs)
+    check_arguments(name, pairs)
     known, values = parameters(name), {}
     for key, text in pairs.items():
         kind = known[key]["parameterType"]
@@ -156,7 +151,6 @@ def read_arguments(name: str, words: Sequence[str]) -> dict[str, Any]:
         except (ValueError, KeyError):
             wanted = kind.lower().replace("_", " ")
             raise ConfigError(f"{key}={text!r} is no {wanted}.", hint="Correct the value.") from None
-    check_arguments(name, values)
     return values
 
 

@@ -8,7 +8,5 @@ from barcast import logs
 def load_tensorflow() -> None:
     """Import it now and quietly, so that a command says only what is its own."""
     with logs.hushed():
-        import keras
+        import keras  # noqa: F401
         import tensorflow  # noqa: F401
-
-        keras.backend.backend()

@@ -77,7 +77,7 @@ def _has_run(settings: Config) -> bool:
     from barcast.bars.ingest import open_store
 
     workspace = settings.open_workspace()
-    return (workspace.models / "models.config").exists() or open_store(settings, workspace).exists
+    return workspace.models_config.exists() or open_store(settings, workspace).exists
 
 
 def _hint(settings: Config, symbols: list[str], endpoint: str) -> str:
@@ -86,12 +86,11 @@ def _hint(settings: Config, symbols: list[str], endpoint: str) -> str:
     from barcast.registry.asking import listens
 
     workspace = settings.open_workspace()
-    store = open_store(settings, workspace)
-    known = list(store.last_timestamps()) if store.exists else []
+    known = open_store(settings, workspace).symbols()
     unknown = next((symbol for symbol in symbols if known and symbol not in known), None)
     if unknown is not None:
         return did_you_mean(unknown, known) or f"Known are {', '.join(known[:10])}."
-    if not (workspace.models / "models.config").exists():
+    if not workspace.models_config.exists():
         return _RUN
     if not listens(endpoint):
         return "Start the model server with `barcast serve`."

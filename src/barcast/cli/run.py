@@ -192,7 +192,7 @@ def show_results(config: Config, run_id: str) -> None:
         print("\nThe gate")
         for item in verdicts:
             print(f"  {item['name']:28} {item['outcome']:8} {item['reasons'][0] if item['reasons'] else ''}")
-    live = (config.open_workspace().models / "models.config").exists()
+    live = config.open_workspace().models_config.exists()
     if verdicts and live and not answers.exists():
         from barcast.steps import asking
 

@@ -25,7 +25,7 @@ def serve(
 
     settings = current(config)
     workspace = settings.open_workspace()
-    models_config = workspace.models / "models.config"
+    models_config = workspace.models_config
     if not models_config.exists():
         raise ServingError(
             f"Nothing is live in workspace {workspace.name!r}: {models_config} does not exist.",

@@ -109,8 +109,7 @@ def _check_symbol(settings: Any, workspace: Any, symbol: str) -> None:
     from barcast.bars.ingest import open_store
     from barcast.errors import DataError, did_you_mean
 
-    store = open_store(settings, workspace)
-    known = sorted(store.last_timestamps()) if store.exists else []
+    known = open_store(settings, workspace).symbols()
     if known and symbol not in known:
         raise DataError(
             f"There are no bars of {symbol!r}.",

@@ -90,7 +90,7 @@ def programs(settings: Config, path: Path) -> dict[str, Program]:
     """The programs by name, each reading the configuration file `path`."""
     from barcast.operations.supervisor import Program
 
-    live = settings.open_workspace().models / "models.config"
+    live = settings.open_workspace().models_config
 
     def barcast(*words: str) -> list[str]:
         start = "import sys; from barcast.cli import main; sys.argv[0] = 'barcast'; main()"

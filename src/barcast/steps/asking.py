@@ -44,9 +44,7 @@ def live_server(config: Config) -> Iterator[str]:
     if listens(config.serving.endpoint):
         yield config.serving.endpoint
         return
-    flags = config.model_server.flags(
-        config.open_workspace().models / "models.config", config.serving.batch_sizes
-    )
+    flags = config.model_server.flags(config.open_workspace().models_config, config.serving.batch_sizes)
     with start(**{**flags, **_FOR_A_MOMENT}) as server:
         yield server.endpoint
 

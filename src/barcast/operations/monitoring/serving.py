@@ -20,7 +20,6 @@ from barcast.config import Config
 from barcast.operations.monitoring.collect import Collected
 from barcast.operations.monitoring.types import Reading
 from barcast.registry.asking import listens
-from barcast.workspace import Workspace
 
 Totals = dict[str, float]
 _PATIENCE_SECONDS = 2.0
@@ -35,7 +34,7 @@ def judge(collected: Collected, before: Mapping[str, float]) -> tuple[list[Readi
     """
     serving = collected.config.serving
     up = listens(serving.endpoint)
-    wanted = bool(collected.models) and _is_served(collected.workspace)
+    wanted = bool(collected.models) and collected.workspace.models_config.exists()
     readings = [
         Reading(
             name="model_server_up",
@@ -56,16 +55,12 @@ def await_server(config: Config, stop: threading.Event, seconds: float) -> None:
     """Give a model server that starts beside the caller time to load what is live; no time where nothing is."""
     until = time.monotonic() + seconds
     while (
-        _is_served(config.open_workspace())
+        config.open_workspace().models_config.exists()
         and time.monotonic() < until
         and not listens(config.serving.endpoint)
         and not stop.wait(_PAUSE_SECONDS)
     ):
         pass
-
-
-def _is_served(workspace: Workspace) -> bool:
-    return (workspace.models / "models.config").exists()
 
 
 def _fallbacks(collected: Collected) -> list[Reading]:
