@@ -24,9 +24,9 @@ from barcast.bars.sources.simulator import simulate
 from barcast.cli.schedule import app
 from barcast.config import Config, load
 from barcast.errors import BarcastError, ConfigError, RefusedError
-from barcast.operations import cron
+from barcast.operations import cron, triggers
 from barcast.operations.queue import TrainingQueue
-from barcast.operations.schedules import Schedules, fire, make_trigger
+from barcast.operations.schedules import Schedules, fire
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_cron_fires_when_crontab_says(line: str, expected: list[str]) -> None:
 )
 def test_a_schedule_that_cannot_be_is_refused(times: dict[str, Any], message: str) -> None:
     with clock.fixed(MONDAY), pytest.raises(ConfigError, match=message):
-        make_trigger(**times)
+        triggers.make(**times)
 
 
 def test_schedules_are_made_listed_paused_resumed_and_deleted(config: Config) -> None:

@@ -45,7 +45,7 @@ def create(
 ) -> None:  # fmt: skip
     """Make a schedule."""
     from barcast.adapters import kubeflow, kubeflow_cluster
-    from barcast.operations import schedules
+    from barcast.operations import schedules, triggers
 
     settings = current(config)
     times: dict[str, Any] = {
@@ -66,7 +66,7 @@ def create(
                 "On the cluster a schedule runs a pipeline, by --cron or --every.",
                 hint="Leave --host out for `queue`, `learn` and --at.",
             )
-        schedules.make_trigger(**times)
+        triggers.make(**times)
         row = kubeflow_cluster.create_recurring(
             name,
             action,
