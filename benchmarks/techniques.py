@@ -63,19 +63,18 @@ def folder_bytes(path: Path) -> int:
     return sum(f.stat().st_size for f in path.rglob("*") if f.is_file() and "assets.extra" not in f.parts)
 
 
-def latency_ms(path: Path, window: np.ndarray) -> float:
-    """Median time of one window's answer through the exported signature."""
+def latencies_ms(paths: dict[str, Path], window: np.ndarray) -> dict[str, float]:
+    """Median time of one window's answer through each exported signature, asked in turn."""
     from barcast.models import savedmodel
 
     ids = np.zeros(1, np.int32)
-    for _ in range(10):
-        savedmodel.predict(path, window, ids)
-    found = []
-    for _ in range(100):
-        began = time.perf_counter()
-        savedmodel.predict(path, window, ids)
-        found.append(time.perf_counter() - began)
-    return float(np.median(found) * 1e3)
+    found: dict[str, list[float]] = {title: [] for title in paths}
+    for _ in range(110):
+        for title, path in paths.items():
+            began = time.perf_counter()
+            savedmodel.predict(path, window, ids)
+            found[title].append(time.perf_counter() - began)
+    return {title: float(np.median(times[10:]) * 1e3) for title, times in found.items()}
 
 
 def row_losses(model: Any, dataset: Any, rows: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -140,8 +139,9 @@ def main() -> None:
         models = trained(dataset, fold, args, folder)
         label = dataset.classes(models["network"].info.thresholds)
         plain = row_losses(models["network"], dataset, fold.test, label)
+        paths = {title: model.export(folder / f"export {title}") for title, model in models.items()}
+        latencies = latencies_ms(paths, dataset.windows(fold.test[:1]))
         for title, model in models.items():
-            path = model.export(folder / f"export {title}")
             gain = bootstrap.paired(
                 plain - row_losses(model, dataset, fold.test, label), times, block_days=block_days
             )
@@ -151,8 +151,8 @@ def main() -> None:
                 "gain_low": gain.low,
                 "gain_high": gain.high,
                 "weights_bytes": weight_bytes(model),
-                "export_bytes": folder_bytes(path),
-                "latency_ms": latency_ms(path, dataset.windows(fold.test[:1])),
+                "export_bytes": folder_bytes(paths[title]),
+                "latency_ms": latencies[title],
             }
     print(f"\n{len(fold.train)} training and {len(fold.test)} test rows\n")
     print(
