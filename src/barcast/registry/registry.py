@@ -228,9 +228,9 @@ class Registry(Changing):
         """Configurations tried so far for `symbol`'s model; see `trials.count`."""
         return trials.count(self, symbol)
 
-    def life(self, symbol: str | None) -> History:
+    def life(self, symbol: str | None, *, but: int | None = None) -> History:
         """Earlier verdicts and tried configurations of `symbol`'s model, for the gate; see `trials.life`."""
-        return trials.life(self, symbol)
+        return trials.life(self, symbol, but=but)
 
     def verify(self, *, mlflow: bool = True) -> Findings:
         """Every inconsistency found; empty when all is well."""
