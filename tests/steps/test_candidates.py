@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from barcast import clock, names, steps
+from barcast import clock, datasets, names, steps
 from barcast.config import Config
 from barcast.errors import ConfigError, DataError
 from barcast.steps import candidates
 from barcast.steps.score import _inside
-from barcast.steps.store import batches
+from barcast.steps.store import _chosen, batches
 
 
 def test_models_of_a_training_are_all_candidates(tmp_path: Path) -> None:
@@ -43,6 +44,24 @@ def test_models_of_a_retraining_stand_beside_what_answers(tmp_path: Path) -> Non
 def test_without_any_model_to_make_there_is_still_a_batch_for_the_loop() -> None:
     assert batches([], 8) == ["[]"]
     assert batches(["A", "B", "C"], 2) == ['["A", "B"]', '["C"]']
+
+
+def test_a_symbol_delisted_before_the_held_out_span_gets_no_model_that_nobody_could_judge() -> None:
+    times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(100)]
+    rows = pl.concat(
+        [
+            pl.DataFrame({"symbol": ["IBM"] * 100, "event_timestamp": times}),
+            pl.DataFrame({"symbol": ["LEH"] * 70, "event_timestamp": times[:70]}),
+        ]
+    )
+    dataset = datasets.Dataset(
+        np.zeros((170, 1)), ("f",), 1, np.arange(170), np.zeros(170, np.int32), ("IBM", "LEH"), rows
+    )
+    judged = np.flatnonzero((rows["event_timestamp"] >= times[80]).to_numpy())
+    assert _chosen(dataset, judged, "", 50, ["LEH", "IBM"]) == ["IBM"]
+    assert _chosen(dataset, judged, "IBM, universal", 50, ["LEH", "IBM"]) == ["IBM", "universal"]
+    with pytest.raises(DataError, match="LEH' has no rows in the held-out span"):
+        _chosen(dataset, judged, "LEH", 50, ["LEH", "IBM"])
 
 
 def test_training_an_empty_batch_makes_an_empty_folder(
