@@ -270,6 +270,23 @@ def test_capacity_scales_with_traded_value_and_dies_without_an_edge():
     assert curve["total_return"].is_sorted(descending=True)
 
 
+def test_capacity_of_a_model_that_takes_a_tenth_is_ten_times_as_large():
+    bars = worlds.bars(2, 800, seed=3)
+    rows = worlds.predictions(worlds.labelled(bars), skill=0.3)
+    whole = capacity.by_symbol(bars, rows, CostsConfig(sizing="model"), horizon_bars=4)
+    tenth = rows.with_columns(pl.lit(0.1).alias("position_size"))
+    small = capacity.by_symbol(bars, tenth, CostsConfig(sizing="model"), horizon_bars=4)
+    np.testing.assert_allclose(small["capital_cap"], whole["capital_cap"] * 10)
+    np.testing.assert_allclose(small["capital_break_even"], whole["capital_break_even"] * 10)
+
+
+def test_each_row_has_its_part_of_the_calibration_error():
+    rng = np.random.default_rng(0)
+    confidence, right = rng.uniform(0.3, 1.0, 500), rng.random(500) < 0.6
+    parts = metrics_ml.calibration_parts(confidence, right)
+    assert parts.mean() == pytest.approx(metrics_ml.expected_calibration_error(confidence, right))
+
+
 def test_capacity_by_horizon_pays_what_the_bars_paid_until_then():
     bars = worlds.bars(2, 800, seed=3)
     labels = worlds.labelled(bars)

@@ -11,6 +11,7 @@ import pytest
 
 from barcast.errors import RefusedError, RegistryError
 from barcast.registry import Registry, manifest
+from barcast.workspace import Workspace
 
 Make = Callable[..., int]
 
