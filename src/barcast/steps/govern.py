@@ -226,7 +226,8 @@ def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, An
         return None
     if word == names.UNIVERSAL:
         return winners.get(names.LINEAR)
-    rival = winners.get(names.UNIVERSAL)
+    # Where no universal model answers, the baseline does, whether this run renewed it or not.
+    rival = winners.get(names.UNIVERSAL, winners.get(names.LINEAR))
     if word == names.ENSEMBLE or rival is None:
         return rival
     rival = winners.get(names.ENSEMBLE, rival)
@@ -252,8 +253,6 @@ def _standing(registry: Any, predictions: str, new: Sequence[str], seen: datetim
         results = candidates.results_file(predictions, word, champion=True)
         if word not in new and results.exists():
             standing[word] = _champion(registry, word, results, seen)
-    if names.UNIVERSAL not in (*new, *standing) and names.LINEAR in standing:
-        standing[names.UNIVERSAL] = standing[names.LINEAR]
     return standing
 
 
