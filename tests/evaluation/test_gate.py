@@ -11,7 +11,8 @@ import pytest
 
 from barcast.config.evaluation import CostsConfig, GateConfig
 from barcast.errors import DataError, RefusedError
-from barcast.evaluation import gate
+from barcast.evaluation import alarms, frames, gate
+from barcast.evaluation.gate_facts import Facts
 
 POLICY = GateConfig(block_days=2, bootstrap_samples=5000, max_calibration_error=0.2)
 COSTS = CostsConfig(fee_bps=14, spread_bps=0, slippage_bps=0)
@@ -260,3 +261,20 @@ def test_honest_confidence_on_few_rows_is_not_called_badly_calibrated():
         sure = frame.with_columns(pl.lit(0.99).alias("confidence"))
         assert any("calibration" in r for r in decide(sure, None, policy=GateConfig()).reasons)
     assert blamed <= 1
+
+
+def test_harm_to_one_symbol_of_many_is_seen():
+    """Among 140 slices each has so small a share of the level that 5,000 resamples could never reach it."""
+    rows = worlds.labelled(worlds.bars(140, 260, step=timedelta(days=1), seed=3))
+    rival = worlds.predictions(rows, seed=1)
+    better = worlds.predictions(rows, skill=0.3, seed=2)
+    opposite = {"p_sell": pl.col("p_buy"), "p_buy": pl.col("p_sell")}
+    wrong = worlds.predictions(rows, skill=0.95, seed=2, sharpness=3.0).with_columns(**opposite)
+    candidate = frames.check(
+        pl.concat([better.filter(pl.col("symbol") != "S7"), wrong.filter(pl.col("symbol") == "S7")])
+    )
+    facts = Facts.of(candidate, frames.check(rival), POLICY, COSTS, 4)
+    (found,) = alarms.slices(candidate, facts, POLICY)
+    assert found.passed is False
+    assert "symbol=S7 is worse in log loss" in found.detail
+    assert found.detail.count("symbol=") <= 2

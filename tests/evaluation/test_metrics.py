@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barcast.config.evaluation import CostsConfig
-from barcast.evaluation import capacity, confidence, metrics_financial, metrics_learning, metrics_ml, sharpe
+from barcast.evaluation import (
+    capacity,
+    confidence,
+    frames,
+    metrics_financial,
+    metrics_learning,
+    metrics_ml,
+    sharpe,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -268,6 +276,17 @@ def test_capacity_scales_with_traded_value_and_dies_without_an_edge():
     assert poor["capital_break_even"].to_list() == [0.0, 0.0]
     curve = capacity.cost_curve(bars, rows, costs, [0, 5, 20], horizon_bars=4, bars_per_year=8766)
     assert curve["total_return"].is_sorted(descending=True)
+
+
+def test_where_sell_only_closes_a_long_no_short_is_counted():
+    rows = frames.check(worlds.predictions(worlds.labelled(worlds.bars(2, 400, seed=3)), skill=0.3))
+    buys = frames.actions(rows) == frames.BUY
+    gross = np.expm1(rows["forward_log_return"].to_numpy()) * buys * 1e4
+    costs = CostsConfig(side="exit_only")
+    lowest = confidence.thresholds(rows, costs, horizon_bars=4).row(0, named=True)
+    acted = lowest["acted_share"] * rows.height
+    assert lowest["gross_bps"] == pytest.approx(gross.sum() / acted)
+    assert lowest["net_bps"] == pytest.approx((gross - buys * 2e4 * costs.one_way).sum() / acted)
 
 
 def test_capacity_of_a_model_that_takes_a_tenth_is_ten_times_as_large():

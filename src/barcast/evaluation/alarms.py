@@ -104,11 +104,18 @@ def slices(rows: pl.DataFrame, facts: Facts, policy: GateConfig) -> list[Check]:
             Check("no harm to a slice", True, f"no slice has {policy.min_slice_rows} rows: nothing to judge")
         ]
     level = policy.max_slice_harm_share / (2 * len(parts))
+    samples = max(5000, int(4 / level))  # a p-value of n resamples is never below 1 / (n + 1)
     harmed = []
     for name, mask in parts:
         for measure, gain in (("net return", facts.net_gain), ("log loss", facts.loss_gain)):
+            if gain[mask].sum() >= 0:
+                continue  # not worse, let alone surely: the many resamples would only take time
             test = bootstrap.paired(
-                gain[mask], facts.times[mask], block_days=facts.block_days, num_samples=5000, seed=policy.seed
+                gain[mask],
+                facts.times[mask],
+                block_days=facts.block_days,
+                num_samples=samples,
+                seed=policy.seed,
             )
             if test.num_blocks >= policy.min_blocks and test.p_worse < level:
                 harmed.append(f"{name} is worse in {measure} (p {test.p_worse:.1g})")
