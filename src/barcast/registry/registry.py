@@ -110,9 +110,12 @@ class Registry(Changing):
         reason: str,
         evidence: dict[str, Any] | None = None,
         ask: Ask | None = None,
+        version: int | None = None,
     ) -> int | None:
         """Rollback on degradation, by policy; see `promotion.rollback_automatically`."""
-        return promotion.rollback_automatically(self, symbol, reason=reason, evidence=evidence, ask=ask)
+        return promotion.rollback_automatically(
+            self, symbol, reason=reason, evidence=evidence, ask=ask, version=version
+        )
 
     def retire(self, symbol: str | None, *, by: str, reason: str) -> None:
         """Take a model out of service; see `promotion.retire`."""
