@@ -349,3 +349,24 @@ def test_a_verdict_is_written_once_however_often_its_step_is_tried(
         assert len(registry.life("AAPL", but=version).attempts) == 1
     actions = [e["action"] for e in registry.history("AAPL") if e["version"] == version]
     assert actions == ["registered", "judged", "challenger", "approved"]
+
+
+def test_a_canary_that_fails_goes_back_once_however_often_it_is_tried(
+    registry: Registry, promoted: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from barcast import steps
+    from barcast.config import Config
+
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    for _ in range(3):
+        promoted("AAPL")
+    config = Config(
+        storage={"root": str(registry.workspace.base)},
+        serving={"endpoint": "127.0.0.1:1"},
+        registry={"fingerprint_timeout_seconds": 0.1},
+    ).model_dump_json()
+    plan = json.dumps([{"word": "AAPL", "version": 3}])
+    for _ in range(3):  # Kubernetes tries the step again; no model server can load these files
+        with pytest.raises(RegistryError, match="AAPL version 3 went live but did not answer"):
+            steps.canary(config, "promotion-1", plan, str(tmp_path / "answers.json"))
+    assert registry.live.read()["daily.AAPL"]["stable"] == 2

@@ -99,9 +99,12 @@ class Registry(Changing):
         by: str,
         reason: str,
         ask: Ask | None = None,
+        away_from: int | None = None,
     ) -> int:
         """Serve an earlier good version; see `promotion.rollback`."""
-        return promotion.rollback(self, symbol, to_version, by=by, reason=reason, ask=ask)
+        return promotion.rollback(
+            self, symbol, to_version, by=by, reason=reason, ask=ask, away_from=away_from
+        )
 
     def rollback_automatically(
         self,
