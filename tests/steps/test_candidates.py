@@ -13,7 +13,7 @@ from barcast import clock, datasets, names, steps
 from barcast.config import Config
 from barcast.errors import ConfigError, DataError
 from barcast.steps import candidates
-from barcast.steps.score import _inside
+from barcast.steps.score import _inside, _shared
 from barcast.steps.store import _chosen, batches
 
 
@@ -89,6 +89,14 @@ def test_a_search_on_the_cluster_needs_a_storage_for_all(
     monkeypatch.delenv("BARCAST_RUN_FOLDER", raising=False)
     with pytest.raises(ConfigError, match="storage that all workers reach"):
         steps.choose_settings(Config().model_dump_json(), "r", "network", "", str(tmp_path / "best"))
+
+
+def test_history_is_scored_by_what_would_answer_now(tmp_path: Path) -> None:
+    paths = ("linear", "universal", str(tmp_path))
+    assert _shared(False, *paths) == (names.LINEAR, "linear")
+    assert _shared(True, *paths) == (names.UNIVERSAL, "universal")
+    (tmp_path / candidates.folder_name(names.ENSEMBLE)).mkdir()  # as `live_models` leaves a live one
+    assert _shared(True, *paths) == (names.ENSEMBLE, str(tmp_path / names.ENSEMBLE))
 
 
 def test_a_span_is_open_at_its_start_and_closed_at_its_end() -> None:
