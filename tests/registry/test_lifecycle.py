@@ -308,6 +308,7 @@ def test_an_approval_that_a_rollback_made_void_holds_up_no_other_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from barcast import steps
+    from barcast.cli.status import _models
     from barcast.config import Config
 
     def approved(symbol: str) -> int:
@@ -323,6 +324,8 @@ def test_an_approval_that_a_rollback_made_void_holds_up_no_other_model(
     approved("AAPL")
     registry.rollback("AAPL", by="bo", reason="losing")
     assert {r["symbol"]: r["challenger_status"] for r in registry.list()} == {"AAPL": "superseded"}
+    ((_, line),) = _models(registry.list())
+    assert line.endswith("v3 is superseded")
     approved("GOOG")
     assert json.loads(steps.promote(config, "promotion-1")) == [{"word": "GOOG", "version": 1}]
     # nor does one whose files were changed after the evaluation
