@@ -84,6 +84,15 @@ def test_symbol_ids_are_append_only() -> None:
     assert set(found.symbol_id[found.of_symbol("S0")]) == {3}
 
 
+def test_rows_keep_their_symbol_when_a_model_numbers_it_otherwise() -> None:
+    frame = bars(symbols=3)
+    built = datasets.build(features(frame), lookback_bars=5)
+    here = list(built.symbols)
+    again = built.numbered([here[2], "GONE", here[0]])
+    assert again.symbols == (here[2], "GONE", here[0], here[1])
+    assert [again.symbols[i - 1] for i in again.symbol_id] == again.rows["symbol"].to_list()
+
+
 def test_one_symbol_alone_reads_the_same_windows() -> None:
     frame = bars(symbols=3)
     found = datasets.build(features(frame), labels.make(frame, horizon_bars=3), lookback_bars=10)

@@ -168,6 +168,9 @@ def test_classes_follow_the_sign_outside_the_thresholds(outcome: float, volatili
 def test_bad_input_is_refused_in_words() -> None:
     with pytest.raises(ConfigError, match="horizon_bars is 0"):
         labels.make(make_bars(zigzag(60)), horizon_bars=0)
+    holed = make_bars([*zigzag(30), float("nan"), *zigzag(30)])
+    with pytest.raises(DataError, match=r"positive prices.* are missing"):
+        labels.make(holed, horizon_bars=2)
     with pytest.raises(DataError, match="positive prices"):
         labels.make(make_bars([100.0, -1.0, 100.0]), horizon_bars=1)
     constant = labels.make(make_bars([100.0] * 80), horizon_bars=3)

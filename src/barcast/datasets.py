@@ -107,6 +107,12 @@ class Dataset:
         bars = self.features[first : last + 1]
         return replace(found, features=bars, window_end=found.window_end - first), rows
 
+    def numbered(self, known: Sequence[str]) -> Dataset:
+        """The same rows with symbols numbered as a model does that knows `known`; those new to it come after."""
+        symbols = _ids(list(self.symbols), known)
+        table = np.array([0, *(symbols.index(symbol) + 1 for symbol in self.symbols)], dtype=np.int32)
+        return replace(self, symbol_id=table[self.symbol_id], symbols=symbols)
+
     def take(self, rows: np.ndarray) -> Dataset:
         """The same features with these rows only."""
         return replace(

@@ -98,11 +98,13 @@ def make(
         )
     if bars.is_empty():
         raise DataError("There are no bars to make labels from.", hint="Ingest bars first.")
-    prices = bars.select("open", "high", "low", "close")
+    # NaN would be passed over by the minimum, spoil all volatility after it, and compare as the largest: BUY.
+    prices = bars.select(pl.col("open", "high", "low", "close").cast(pl.Float64).fill_nan(None))
     lowest = min((float(v) for v in prices.min().row(0) if v is not None), default=0.0)
-    if not lowest > 0 or any(prices.null_count().row(0)):
+    missing = sum(prices.null_count().row(0))
+    if not lowest > 0 or missing:
         raise DataError(
-            f"Labels need positive prices, the smallest is {lowest}.",
+            f"Labels need positive prices, the smallest is {lowest}, {missing} are missing.",
             hint="Validate the bars (barcast ingest).",
         )
     seconds = interval_seconds or infer_interval_seconds(bars)

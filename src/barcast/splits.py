@@ -177,7 +177,7 @@ def combinatorial(
             here = (position >= low) & (position < high)
             test |= here
             # The test span's information reaches to its latest label end.
-            last = max([int(times[high - 1]), *end[here].tolist()])
+            last = max(int(times[high - 1]), int(end[here].max()))
             later = int(np.searchsorted(times, last, side="right")) + embargo_bars
             until = max(last, int(times[min(later, len(times)) - 1]))
             banned |= (start <= until) & (end >= times[low])

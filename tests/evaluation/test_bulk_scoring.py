@@ -126,3 +126,32 @@ def test_hour_of_daily_bars_is_no_slice():
     daily = hourly.filter(pl.col("event_timestamp").dt.hour() == 3)
     assert blessing._examples("m", hourly, None, 100)["hour"].n_unique() > 1
     assert blessing._examples("m", daily, None, 100)["hour"].n_unique() == 1
+
+
+def test_bulk_scoring_calls_each_symbol_by_the_models_own_number(tmp_path):
+    import json
+
+    import tensorflow as tf
+
+    from barcast import datasets
+    from barcast.adapters import beam
+
+    dataset = datasets.Dataset(
+        np.ones((3, 1), np.float32),
+        ("f",),
+        1,
+        np.arange(3),
+        np.array([1, 2, 3], np.int32),
+        ("AMD", "IBM", "KO"),
+        pl.DataFrame({"symbol": ["AMD", "IBM", "KO"]}),
+    )
+    datasets.save(dataset, tmp_path / "dataset")
+    (tmp_path / "model" / "assets.extra").mkdir(parents=True)
+    serving = {"symbol_ids": {"IBM": 1, "KO": 2}}  # AMD joined after its training
+    (tmp_path / "model" / "assets.extra" / "serving.json").write_text(json.dumps(serving))
+    numbers = beam._numbers(tmp_path / "model", dataset.symbols)
+    told = [
+        tf.train.Example.FromString(text).features.feature["symbol_id"].int64_list.value[0]
+        for _, text in beam._examples([0, 1, 2], str(tmp_path / "dataset"), numbers)
+    ]
+    assert told == [0, 1, 2]

@@ -11,7 +11,8 @@ import pytest
 
 from barcast.config.evaluation import CostsConfig, GateConfig
 from barcast.errors import DataError, RefusedError
-from barcast.evaluation import gate
+from barcast.evaluation import alarms, frames, gate
+from barcast.evaluation.gate_facts import Facts
 
 POLICY = GateConfig(block_days=2, bootstrap_samples=5000, max_calibration_error=0.2)
 COSTS = CostsConfig(fee_bps=14, spread_bps=0, slippage_bps=0)
@@ -230,3 +231,50 @@ def test_verdict_is_json_ready(labels):
     verdict = decide(worlds.predictions(labels), worlds.predictions(labels, seed=4))
     assert json.loads(json.dumps(verdict.to_dict()))["outcome"] == verdict.outcome
     assert verdict.attempt(worlds.START).spent == verdict.spent
+
+
+def test_earlier_candidates_that_never_traded_do_not_bar_the_next_one(labels):
+    never = worlds.predictions(labels, seed=3).with_columns(
+        pl.lit(0.1).alias("p_sell"), pl.lit(0.8).alias("p_hold"), pl.lit(0.1).alias("p_buy")
+    )
+    rival = worlds.predictions(labels, seed=2)
+    past = [decide(never, rival).attempt(worlds.START)] * 5
+    assert past[0].sharpe_per_block is None
+    honest = [gate.Attempt(worlds.START, 0.0, "keep", s) for s in (-0.1, 0.0, 0.1, 0.05, -0.05)]
+    verdict = decide(
+        worlds.predictions(labels, skill=0.12, seed=1), rival, history=gate.History([*past, *honest])
+    )
+    assert verdict.numbers["deflated_sharpe_of_gain"] > 0.5
+
+
+def test_honest_confidence_on_few_rows_is_not_called_badly_calibrated():
+    """Each label is drawn with the stated chance: what the calibration error shows is luck alone."""
+    rows, blamed = worlds.labelled(worlds.bars(1, 300, step=timedelta(days=1), seed=2)), 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        frame = worlds.predictions(rows, seed=seed)
+        p = frame.select("p_sell", "p_hold", "p_buy").to_numpy()
+        drawn = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+        frame = frame.with_columns(pl.Series("label", drawn, dtype=pl.Int8))
+        verdict = decide(frame, None, policy=GateConfig())
+        blamed += any(c.name == "calibration" and c.passed is False for c in verdict.checks)
+        sure = frame.with_columns(pl.lit(0.99).alias("confidence"))
+        assert any("calibration" in r for r in decide(sure, None, policy=GateConfig()).reasons)
+    assert blamed <= 1
+
+
+def test_harm_to_one_symbol_of_many_is_seen():
+    """Among 140 slices each has so small a share of the level that 5,000 resamples could never reach it."""
+    rows = worlds.labelled(worlds.bars(140, 260, step=timedelta(days=1), seed=3))
+    rival = worlds.predictions(rows, seed=1)
+    better = worlds.predictions(rows, skill=0.3, seed=2)
+    opposite = {"p_sell": pl.col("p_buy"), "p_buy": pl.col("p_sell")}
+    wrong = worlds.predictions(rows, skill=0.95, seed=2, sharpness=3.0).with_columns(**opposite)
+    candidate = frames.check(
+        pl.concat([better.filter(pl.col("symbol") != "S7"), wrong.filter(pl.col("symbol") == "S7")])
+    )
+    facts = Facts.of(candidate, frames.check(rival), POLICY, COSTS, 4)
+    (found,) = alarms.slices(candidate, facts, POLICY)
+    assert found.passed is False
+    assert "symbol=S7 is worse in log loss" in found.detail
+    assert found.detail.count("symbol=") <= 2

@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barcast.config.evaluation import CostsConfig
-from barcast.evaluation import capacity, confidence, metrics_financial, metrics_learning, metrics_ml, sharpe
+from barcast.evaluation import (
+    capacity,
+    confidence,
+    frames,
+    metrics_financial,
+    metrics_learning,
+    metrics_ml,
+    sharpe,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -268,6 +276,34 @@ def test_capacity_scales_with_traded_value_and_dies_without_an_edge():
     assert poor["capital_break_even"].to_list() == [0.0, 0.0]
     curve = capacity.cost_curve(bars, rows, costs, [0, 5, 20], horizon_bars=4, bars_per_year=8766)
     assert curve["total_return"].is_sorted(descending=True)
+
+
+def test_where_sell_only_closes_a_long_no_short_is_counted():
+    rows = frames.check(worlds.predictions(worlds.labelled(worlds.bars(2, 400, seed=3)), skill=0.3))
+    buys = frames.actions(rows) == frames.BUY
+    gross = np.expm1(rows["forward_log_return"].to_numpy()) * buys * 1e4
+    costs = CostsConfig(side="exit_only")
+    lowest = confidence.thresholds(rows, costs, horizon_bars=4).row(0, named=True)
+    acted = lowest["acted_share"] * rows.height
+    assert lowest["gross_bps"] == pytest.approx(gross.sum() / acted)
+    assert lowest["net_bps"] == pytest.approx((gross - buys * 2e4 * costs.one_way).sum() / acted)
+
+
+def test_capacity_of_a_model_that_takes_a_tenth_is_ten_times_as_large():
+    bars = worlds.bars(2, 800, seed=3)
+    rows = worlds.predictions(worlds.labelled(bars), skill=0.3)
+    whole = capacity.by_symbol(bars, rows, CostsConfig(sizing="model"), horizon_bars=4)
+    tenth = rows.with_columns(pl.lit(0.1).alias("position_size"))
+    small = capacity.by_symbol(bars, tenth, CostsConfig(sizing="model"), horizon_bars=4)
+    np.testing.assert_allclose(small["capital_cap"], whole["capital_cap"] * 10)
+    np.testing.assert_allclose(small["capital_break_even"], whole["capital_break_even"] * 10)
+
+
+def test_each_row_has_its_part_of_the_calibration_error():
+    rng = np.random.default_rng(0)
+    confidence, right = rng.uniform(0.3, 1.0, 500), rng.random(500) < 0.6
+    parts = metrics_ml.calibration_parts(confidence, right)
+    assert parts.mean() == pytest.approx(metrics_ml.expected_calibration_error(confidence, right))
 
 
 def test_capacity_by_horizon_pays_what_the_bars_paid_until_then():

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,6 +249,23 @@ def test_automatic_rollback_goes_to_the_last_good_version_and_stops_at_its_limit
     with pytest.raises(RefusedError, match="rolled back by policy 2 times"):
         registry.rollback_automatically("AAPL", reason="accuracy 0.30")
     assert served(registry) == 1
+
+
+def test_two_monitors_that_find_the_same_version_harmful_roll_it_back_once(
+    registry: Registry, promoted: Make
+) -> None:
+    for _ in range(3):
+        promoted("AAPL")
+
+    def degraded(_: int) -> int | None:
+        again = Registry(registry.workspace, registry.config)
+        return again.rollback_automatically("AAPL", reason="accuracy 0.31", version=3)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(degraded, range(2))) == [2, 2]
+    assert degraded(0) == 2  # nor does evidence that comes late touch what answers now
+    assert served(registry) == 2
+    assert [e["action"] for e in registry.history("AAPL")].count("rolled_back") == 1
 
 
 def test_automatic_rollback_without_an_earlier_version_retires_the_model(

@@ -128,3 +128,23 @@ def test_writers_of_several_processes_keep_one_chain(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
     assert [e.number for e in Ledger(tmp_path / "l").read()] == list(range(1, 81))
+
+
+def test_a_reader_beside_a_writer_sees_no_tampering(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l")
+    for _ in range(100):
+        ledger.append("judged", model="m", by="gate")
+    writer = multiprocessing.get_context("fork").Process(target=_write_on, args=(tmp_path / "l",))
+    writer.start()
+    try:
+        seen = [len(ledger.read()) for _ in range(40)]
+    finally:
+        writer.terminate()
+        writer.join()
+    assert seen == sorted(seen)
+    assert seen[-1] > 101  # it wrote meanwhile
+
+
+def _write_on(path: Path) -> None:
+    while True:
+        Ledger(path).append("judged", model="m", by="gate")

@@ -11,6 +11,7 @@ import pytest
 
 from barcast.errors import RefusedError, RegistryError
 from barcast.registry import Registry, manifest
+from barcast.workspace import Workspace
 
 Make = Callable[..., int]
 
@@ -296,3 +297,79 @@ def test_a_rollback_by_the_promotion_step_is_done_once_however_often_it_is_tried
     ]
     with pytest.raises(RegistryError, match="who made it and why"):
         steps.promote(config, "promotion-3", "AAPL", 0, "bo", " ")
+
+
+def test_an_approval_that_a_rollback_made_void_holds_up_no_other_model(
+    registry: Registry,
+    promoted: Make,
+    register: Make,
+    kit: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from barcast import steps
+    from barcast.cli.status import _models
+    from barcast.config import Config
+
+    def approved(symbol: str) -> int:
+        version = register(symbol, kit.PROMOTE)
+        registry.set_challenger(symbol, version)
+        return registry.approve(symbol, by="ana", reason="better")
+
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    base = registry.workspace.base
+    config = Config(storage={"root": str(base)}, serving={"endpoint": "127.0.0.1:1"}).model_dump_json()
+    for _ in range(2):
+        promoted("AAPL")
+    approved("AAPL")
+    registry.rollback("AAPL", by="bo", reason="losing")
+    assert {r["symbol"]: r["challenger_status"] for r in registry.list()} == {"AAPL": "superseded"}
+    ((_, line),) = _models(registry.list())
+    assert line.endswith("v3 is superseded")
+    approved("GOOG")
+    assert json.loads(steps.promote(config, "promotion-1")) == [{"word": "GOOG", "version": 1}]
+    # nor does one whose files were changed after the evaluation
+    approved("GOOG")
+    approved("IBM")
+    (Path(registry.tracking.version("daily.GOOG", 2).source) / "saved_model.pb").write_bytes(b"other")
+    assert json.loads(steps.promote(config, "promotion-2")) == [{"word": "IBM", "version": 1}]
+    with pytest.raises(RegistryError, match="not what was evaluated"):
+        steps.promote(config, "promotion-3")
+
+
+def test_a_verdict_is_written_once_however_often_its_step_is_tried(
+    workspace: Workspace, register: Make, kit: SimpleNamespace
+) -> None:
+    from barcast.evaluation.gate import Verdict
+    from barcast.steps.govern import record_verdict
+
+    registry = Registry(workspace, approval="automatic")
+    register("AAPL", kit.KEEP)
+    version = register("AAPL")
+    verdict = Verdict("promote", ("Better.",), {}, (), True, None, 0.01, "new", None)
+    for _ in range(2):  # Kubernetes starts a lost pod again
+        assert record_verdict(registry, "AAPL", version, verdict)
+        assert len(registry.life("AAPL", but=version).attempts) == 1
+    actions = [e["action"] for e in registry.history("AAPL") if e["version"] == version]
+    assert actions == ["registered", "judged", "challenger", "approved"]
+
+
+def test_a_canary_that_fails_goes_back_once_however_often_it_is_tried(
+    registry: Registry, promoted: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from barcast import steps
+    from barcast.config import Config
+
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    for _ in range(3):
+        promoted("AAPL")
+    config = Config(
+        storage={"root": str(registry.workspace.base)},
+        serving={"endpoint": "127.0.0.1:1"},
+        registry={"fingerprint_timeout_seconds": 0.1},
+    ).model_dump_json()
+    plan = json.dumps([{"word": "AAPL", "version": 3}])
+    for _ in range(3):  # Kubernetes tries the step again; no model server can load these files
+        with pytest.raises(RegistryError, match="AAPL version 3 went live but did not answer"):
+            steps.canary(config, "promotion-1", plan, str(tmp_path / "answers.json"))
+    assert registry.live.read()["daily.AAPL"]["stable"] == 2

@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from barcast import clock, names, steps
+from barcast import clock, datasets, names, steps
 from barcast.config import Config
 from barcast.errors import ConfigError, DataError
 from barcast.steps import candidates
-from barcast.steps.score import _inside
-from barcast.steps.store import batches
+from barcast.steps.score import _inside, _shared
+from barcast.steps.store import _chosen, batches
 
 
 def test_models_of_a_training_are_all_candidates(tmp_path: Path) -> None:
@@ -45,6 +46,24 @@ def test_without_any_model_to_make_there_is_still_a_batch_for_the_loop() -> None
     assert batches(["A", "B", "C"], 2) == ['["A", "B"]', '["C"]']
 
 
+def test_a_symbol_delisted_before_the_held_out_span_gets_no_model_that_nobody_could_judge() -> None:
+    times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(100)]
+    rows = pl.concat(
+        [
+            pl.DataFrame({"symbol": ["IBM"] * 100, "event_timestamp": times}),
+            pl.DataFrame({"symbol": ["LEH"] * 70, "event_timestamp": times[:70]}),
+        ]
+    )
+    dataset = datasets.Dataset(
+        np.zeros((170, 1)), ("f",), 1, np.arange(170), np.zeros(170, np.int32), ("IBM", "LEH"), rows
+    )
+    judged = np.flatnonzero((rows["event_timestamp"] >= times[80]).to_numpy())
+    assert _chosen(dataset, judged, "", 50, ["LEH", "IBM"]) == ["IBM"]
+    assert _chosen(dataset, judged, "IBM, universal", 50, ["LEH", "IBM"]) == ["IBM", "universal"]
+    with pytest.raises(DataError, match="LEH' has no rows in the held-out span"):
+        _chosen(dataset, judged, "LEH", 50, ["LEH", "IBM"])
+
+
 def test_training_an_empty_batch_makes_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +89,14 @@ def test_a_search_on_the_cluster_needs_a_storage_for_all(
     monkeypatch.delenv("BARCAST_RUN_FOLDER", raising=False)
     with pytest.raises(ConfigError, match="storage that all workers reach"):
         steps.choose_settings(Config().model_dump_json(), "r", "network", "", str(tmp_path / "best"))
+
+
+def test_history_is_scored_by_what_would_answer_now(tmp_path: Path) -> None:
+    paths = ("linear", "universal", str(tmp_path))
+    assert _shared(False, *paths) == (names.LINEAR, "linear")
+    assert _shared(True, *paths) == (names.UNIVERSAL, "universal")
+    (tmp_path / candidates.folder_name(names.ENSEMBLE)).mkdir()  # as `live_models` leaves a live one
+    assert _shared(True, *paths) == (names.ENSEMBLE, str(tmp_path / names.ENSEMBLE))
 
 
 def test_a_span_is_open_at_its_start_and_closed_at_its_end() -> None:

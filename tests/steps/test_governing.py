@@ -65,6 +65,24 @@ def test_a_symbols_new_model_is_judged_against_the_live_ensemble(predictions, tm
     assert names.ENSEMBLE not in standing
 
 
+@pytest.mark.parametrize("renewed", [["AAPL"], [names.LINEAR, "AAPL"]])
+def test_where_only_the_baseline_is_live_a_symbols_model_is_judged_against_it(tmp_path, renewed):
+    registry = Registry(Workspace("daily", tmp_path / "state"))
+    line = {"model": registry.model_name(names.LINEAR), "version": 1, "by": "ana"}
+    registry.ledger.append("registered", **line, details={"kind": "linear", "trained_until": None})
+    registry.ledger.append("promoted", **line, details={"labels": {"stable": 1}})
+    rows(["AAPL", "IBM"], "baseline").write_parquet(
+        candidates.results_file(tmp_path, names.LINEAR, champion=True)
+    )
+    winners = govern._standing(registry, tmp_path, renewed, START)
+    if names.LINEAR in renewed:  # its new version lost: the live one stays
+        winners[names.LINEAR] = govern._incumbent(registry, tmp_path, names.LINEAR, winners, START)
+    for word in ("AAPL", names.ENSEMBLE, names.UNIVERSAL):
+        rival = govern._incumbent(registry, tmp_path, word, winners, START)
+        assert rival is not None
+        assert rival.name == "champion v1 of _linear"
+
+
 def test_bars_that_nobody_answered_give_no_incumbent(predictions, tmp_path):
     assert incumbents.answering_now(predictions, rows(["AAPL"], "candidate", bars=4)) is None
     assert incumbents.answering_now(predictions, rows(["AAPL", "GOOG"], "candidate")) is None

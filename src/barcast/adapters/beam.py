@@ -76,9 +76,8 @@ def score(
         raise ModelError(
             f"{model} is no SavedModel.", hint="Export the model first: TrainedModel.export(path)."
         )
-    positions = (
-        np.arange(len(datasets.load(dataset_folder))) if rows is None else np.asarray(rows, dtype=np.int64)
-    )
+    dataset = datasets.load(dataset_folder)
+    positions = np.arange(len(dataset)) if rows is None else np.asarray(rows, dtype=np.int64)
     shards = [positions[i : i + shard_rows].tolist() for i in range(0, len(positions), shard_rows)]
     output.mkdir(parents=True, exist_ok=True)
     spec = model_spec_pb2.InferenceSpecType(
@@ -95,7 +94,9 @@ def score(
                 | "Spread" >> beam.Reshuffle()
                 # the stated type tells RunInference that the examples carry keys
                 | "Examples"
-                >> beam.FlatMap(_examples, folder=str(dataset_folder)).with_output_types(tuple[int, bytes])
+                >> beam.FlatMap(
+                    _examples, folder=str(dataset_folder), numbers=_numbers(Path(model), dataset.symbols)
+                ).with_output_types(tuple[int, bytes])
                 | "Score" >> RunInference(spec)
                 | "Rows" >> beam.Map(_row)
                 | "Write"
@@ -151,14 +152,22 @@ def _dataset(folder: str) -> Any:
     return _LOADED[folder]
 
 
-def _examples(shard: list[int], folder: str) -> Iterator[tuple[int, bytes]]:
+def _numbers(model: Path, symbols: Sequence[str]) -> list[int]:
+    """What the model calls the ids 0, 1, ... of the dataset's symbols; 0 where it does not know one."""
+    from barcast.models import savedmodel
+
+    known = savedmodel.read_json(model, "serving.json").get("symbol_ids", {})
+    return [0, *(int(known.get(symbol, 0)) for symbol in symbols)]
+
+
+def _examples(shard: list[int], folder: str, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
     """(position, serialized tf.Example with `window` and `symbol_id`) of each row of a shard."""
     import tensorflow as tf
 
     dataset = _dataset(folder)
     positions = np.asarray(shard)
     for position, window in zip(shard, dataset.windows(positions), strict=True):
-        symbol = int(dataset.symbol_id[position])
+        symbol = numbers[int(dataset.symbol_id[position])]
         example = tf.train.Example(
             features=tf.train.Features(
                 feature={

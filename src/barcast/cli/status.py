@@ -88,7 +88,8 @@ def _models(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             if row["champion"]
             else "not live"
         )
-        status = "is approved" if row["challenger_status"] == "approved" else "waits for approval"
+        said = {"approved": "is approved", "superseded": "is superseded"}
+        status = said.get(row["challenger_status"], "waits for approval")
         waits = f", v{row['challenger']} {status}" if row["challenger"] else ""
         yield "model", f"{row['symbol']:10} {live}{waits}"
     rest = len(rows) - len(shown[:10])

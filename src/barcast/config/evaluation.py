@@ -162,7 +162,10 @@ class GateConfig(Section):
         default=0.20, gt=0, le=1, description="Leak alarm: rank correlation with the outcome above."
     )
     max_calibration_error: float = Field(
-        default=0.05, gt=0, le=1, description="Largest expected calibration error."
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Largest expected calibration error, beyond what chance explains.",
     )
     min_slice_rows: int = Field(default=200, ge=1, description="Slices with fewer rows are not judged.")
     max_slice_harm_share: float = Field(

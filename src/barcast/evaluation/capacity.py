@@ -136,7 +136,12 @@ def _line(bars: pl.DataFrame, part: pl.DataFrame, costs: CostsConfig, horizon_ba
 def _capital(
     bars: pl.DataFrame, part: pl.DataFrame, costs: CostsConfig, even: float, horizon_bars: int
 ) -> tuple[float, float]:
-    signal = frames.signals(part, exit_only=costs.side == "exit_only", min_confidence=costs.min_confidence)
+    signal = frames.signals(
+        part,
+        exit_only=costs.side == "exit_only",
+        min_confidence=costs.min_confidence,
+        sized=costs.sizing == "model",
+    )
     wanted = backtest.targets(signal, horizon_bars=horizon_bars, costs=costs)
     change = np.abs(np.diff(wanted, prepend=0.0))
     if math.isnan(even) or not (change > 0).any():

@@ -18,7 +18,9 @@ def _facts(rows: pl.DataFrame, costs: CostsConfig) -> pl.DataFrame:
     side = action.astype(np.float64) - 1.0
     forward = rows["forward_log_return"].to_numpy()
     # a decision alone, entered and left at full cost: what acting on this band would pay
-    net = side * np.expm1(forward) - 2 * np.abs(side) * costs.one_way
+    held = frames.signals(rows, exit_only=costs.side == "exit_only")
+    gross = held * np.expm1(forward)
+    net = gross - 2 * np.abs(held) * costs.one_way
     return pl.DataFrame(
         {
             "answer": np.where(action == frames.HOLD, "HOLD", "BUY/SELL"),
@@ -26,7 +28,7 @@ def _facts(rows: pl.DataFrame, costs: CostsConfig) -> pl.DataFrame:
             "correct": (action == rows["label"].to_numpy()).astype(np.float64),
             "agrees": (np.sign(forward) == np.sign(side)).astype(np.float64),
             "net_bps": net * 1e4,
-            "gross_bps": side * np.expm1(forward) * 1e4,
+            "gross_bps": gross * 1e4,
         }
     )
 

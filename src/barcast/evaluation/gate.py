@@ -147,7 +147,7 @@ def _compare(
     if not np.any(facts.net_gain) and not np.any(facts.loss_gain):
         reason = f"{ours.name} answers exactly as {theirs.name} does: a tie, {theirs.name} stays."
         return _verdict("keep", [reason], ours, theirs, numbers, looked, decided=True)
-    acted = int(min(facts.acted.sum(), np.sum(facts.acted | facts.rival_acted)))
+    acted = int(facts.acted.sum())
     enough = acted >= policy.min_trades
     deflated = numbers["deflated_sharpe_of_gain"] >= policy.min_deflated_sharpe
     better = {

@@ -4,6 +4,7 @@ verdict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -103,7 +104,9 @@ class Verdict:
 
     def attempt(self, at: datetime) -> Attempt:
         """The record to keep in the history for the next attempt."""
-        return Attempt(at, self.spent, self.outcome, self.numbers.get("candidate_sharpe_per_block"))
+        ratio = self.numbers.get("candidate_sharpe_per_block", math.nan)
+        # A candidate that never traded has no Sharpe ratio; NaN would spoil the variance of all others.
+        return Attempt(at, self.spent, self.outcome, ratio if math.isfinite(ratio) else None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; NaN and infinity become None."""

@@ -38,6 +38,15 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, *, n
     )
 
 
+def calibration_parts(confidence: np.ndarray, correct: np.ndarray, *, num_bands: int = 10) -> np.ndarray:
+    """(n,) each row's part of the expected calibration error, which is their mean: correct - confidence, turned so
+    that its band's sum is positive.
+    """
+    band = np.clip((confidence * num_bands).astype(np.int64), 0, num_bands - 1)
+    gap = correct.astype(np.float64) - confidence
+    return np.asarray(gap * np.sign(np.bincount(band, weights=gap, minlength=num_bands))[band])
+
+
 def reliability_bands(
     confidence: np.ndarray, correct: np.ndarray, *, num_bands: int = 10
 ) -> list[dict[str, float]]:

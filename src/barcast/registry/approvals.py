@@ -148,6 +148,13 @@ def waiting(core: Changing, model: Model, version: int | None) -> Version:
             f"{model.name} has no challenger.", hint="`barcast models list` shows what waits."
         )
     candidate = core.version(model, number)
+    compared = candidate.challenger.details.get("champion") if candidate.challenger else None
+    if candidate.status in ("challenger", "approved", "superseded") and compared != model.champion:
+        raise RegistryError(
+            f"{model.name} version {number} was evaluated against champion {compared}, but version "
+            f"{model.champion} is live now: the evidence is superseded.",
+            hint="Run the pipeline again, so that it is compared with what answers now.",
+        )
     if candidate.status == "superseded" or (candidate.status == "challenger" and model.challenger != number):
         raise RegistryError(
             f"{model.name} version {number} was superseded by version {model.challenger or model.champion}; "
@@ -158,13 +165,6 @@ def waiting(core: Changing, model: Model, version: int | None) -> Version:
         raise RegistryError(
             f"{model.name} version {number} is {candidate.status}, not waiting for a decision.",
             hint="`barcast models history` says who decided.",
-        )
-    compared = candidate.challenger.details.get("champion") if candidate.challenger else None
-    if compared != model.champion:
-        raise RegistryError(
-            f"{model.name} version {number} was evaluated against champion {compared}, but version "
-            f"{model.champion} is live now: the evidence is superseded.",
-            hint="Run the pipeline again, so that it is compared with what answers now.",
         )
     return candidate
 

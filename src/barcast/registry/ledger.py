@@ -197,6 +197,8 @@ class Ledger:
 
     def inspect(self) -> tuple[list[Entry], list[Finding]]:
         """All readable lines and every fault of the chain; never raises for what the file holds."""
+        # First the head: a line appended in between makes it older, which is allowed, never newer than the lines.
+        head = self.head()
         content = self.path.read_bytes() if self.path.exists() else b""
         entries: list[Entry] = []
         findings: list[Finding] = []
@@ -218,7 +220,7 @@ class Ledger:
                 )
             previous = entry.digest
             entries.append(entry)
-        findings.extend(self.check_anchor(entries, self.head(), self.head_path.name))
+        findings.extend(self.check_anchor(entries, head, self.head_path.name))
         return entries, findings
 
     def head(self) -> tuple[int, str] | None:

@@ -136,10 +136,14 @@ def rollback(
     by: str,
     reason: str,
     ask: Ask | None = None,
+    away_from: int | None = None,
 ) -> int:
     """Serve an earlier good version again: `to_version`, or the champion before the present one.
 
     Works while MLflow is away if the version's directory stands; the alias follows later.
+
+    Args:
+        away_from: the version to take back; where another one answers by now, nothing changes and that one is returned.
 
     Raises:
         RegistryError: there is no such earlier champion, its files are damaged and cannot be restored, or the
@@ -149,6 +153,8 @@ def rollback(
     with core.change() as state:
         model = core.model(state, symbol)
         core.guard(model, state, mlflow_may_be_away=True)
+        if away_from is not None and model.champion not in (away_from, None):
+            return int(model.champion)
         target = _rollback_target(core, model, symbol, to_version)
         place(core, model, target)
         labels: Labels = {STABLE: target}
@@ -205,8 +211,13 @@ def rollback_automatically(
     reason: str,
     evidence: dict[str, Any] | None = None,
     ask: Ask | None = None,
+    version: int | None = None,
 ) -> int | None:
     """Rollback by policy, on degradation. Without an earlier good version the symbol's own model is retired.
+
+    Args:
+        version: the one that the evidence is about; where another one answers by now (a person or a pipeline was
+            quicker), nothing changes. The present one, where not given.
 
     Returns:
         The version that answers now; None when the model was retired.
@@ -215,6 +226,9 @@ def rollback_automatically(
         RefusedError: the policy already rolled this model back as often as it may in a day; a person must look.
     """
     model = core.model(core.state(), symbol)
+    version = version or model.champion
+    if model.champion != version:
+        return model.champion
     since = clock.now() - timedelta(days=1)
     recent = [e for e in model.changes if e.by == DEGRADATION and e.time > since]
     if len(recent) >= core.config.automatic_rollbacks_per_day:
@@ -232,7 +246,7 @@ def rollback_automatically(
         details=evidence or {},
     )
     if model.earlier_champion() is not None:
-        return rollback(core, symbol, by=DEGRADATION, reason=reason, ask=ask)
+        return rollback(core, symbol, by=DEGRADATION, reason=reason, ask=ask, away_from=version)
     if model.name == core.model_name(None):
         raise RefusedError(
             f"{model.name} has no earlier good version, and nothing stands behind the universal model but "

@@ -99,9 +99,12 @@ class Registry(Changing):
         by: str,
         reason: str,
         ask: Ask | None = None,
+        away_from: int | None = None,
     ) -> int:
         """Serve an earlier good version; see `promotion.rollback`."""
-        return promotion.rollback(self, symbol, to_version, by=by, reason=reason, ask=ask)
+        return promotion.rollback(
+            self, symbol, to_version, by=by, reason=reason, ask=ask, away_from=away_from
+        )
 
     def rollback_automatically(
         self,
@@ -110,9 +113,12 @@ class Registry(Changing):
         reason: str,
         evidence: dict[str, Any] | None = None,
         ask: Ask | None = None,
+        version: int | None = None,
     ) -> int | None:
         """Rollback on degradation, by policy; see `promotion.rollback_automatically`."""
-        return promotion.rollback_automatically(self, symbol, reason=reason, evidence=evidence, ask=ask)
+        return promotion.rollback_automatically(
+            self, symbol, reason=reason, evidence=evidence, ask=ask, version=version
+        )
 
     def retire(self, symbol: str | None, *, by: str, reason: str) -> None:
         """Take a model out of service; see `promotion.retire`."""
@@ -228,9 +234,9 @@ class Registry(Changing):
         """Configurations tried so far for `symbol`'s model; see `trials.count`."""
         return trials.count(self, symbol)
 
-    def life(self, symbol: str | None) -> History:
+    def life(self, symbol: str | None, *, but: int | None = None) -> History:
         """Earlier verdicts and tried configurations of `symbol`'s model, for the gate; see `trials.life`."""
-        return trials.life(self, symbol)
+        return trials.life(self, symbol, but=but)
 
     def verify(self, *, mlflow: bool = True) -> Findings:
         """Every inconsistency found; empty when all is well."""

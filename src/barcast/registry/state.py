@@ -146,10 +146,10 @@ def _move(state: State, model: Model, version: Version | None, entry: Entry) -> 
     if model.champion is not None:
         champion = model.versions[model.champion]
         champion.status, champion.was_champion = "champion", True
-    if entry.action == "promoted" and version is not None:
-        if model.challenger == version.number:
-            model.challenger = None
+    if entry.action == "promoted" and version is not None and model.challenger == version.number:
+        model.challenger = None
+    if before != model.champion:
         for other in model.versions.values():
-            # An approval given before this promotion compared with a champion that is gone.
-            if other.number != version.number and other.status == "approved":
+            # An approval given before this change compared with a champion that is gone.
+            if other.status == "approved":
                 other.status = "superseded"

@@ -37,8 +37,12 @@ def count(core: Core, symbol: str | None) -> int:
     return sum(highest.values())
 
 
-def life(core: Core, symbol: str | None) -> History:
-    """What the gate must know of a model's life: every earlier verdict on it, and the configurations tried for it."""
+def life(core: Core, symbol: str | None, *, but: int | None = None) -> History:
+    """What the gate must know of a model's life: every earlier verdict on it, and the configurations tried for it.
+
+    Args:
+        but: the version that is judged now; a verdict of a step that did not end is none that came before.
+    """
     name = core.model_name(symbol)
     attempts = tuple(
         Attempt(
@@ -48,6 +52,6 @@ def life(core: Core, symbol: str | None) -> History:
             entry.details.get("numbers", {}).get("candidate_sharpe_per_block"),
         )
         for entry in core.ledger.read()
-        if entry.model == name and entry.action == "judged"
+        if entry.model == name and entry.action == "judged" and (but is None or entry.version != but)
     )
     return History(attempts, max(1, count(core, symbol)))

@@ -36,7 +36,7 @@ def canary(run: Run, promoted: str, answers_path: str) -> None:
             found = answers(run.config, endpoint)
     except BarcastError as error:
         for item in doubtful:
-            _take_back(registry, item["word"], str(error))
+            _take_back(registry, item["word"], int(item["version"]), str(error))
         if not doubtful:
             raise
         back = ", ".join(f"{item['word']} version {item['version']}" for item in doubtful)
@@ -49,13 +49,16 @@ def canary(run: Run, promoted: str, answers_path: str) -> None:
     run.note(f"{len(found)} symbols answered over gRPC by {len(plan)} new versions")
 
 
-def _take_back(registry: object, word: str, reason: str) -> None:
+def _take_back(registry: object, word: str, version: int, reason: str) -> None:
+    """The one before `version` serves again; nothing where an earlier try of this step has taken it back."""
     from barcast.registry import Registry
 
     assert isinstance(registry, Registry)
+    if registry.model(registry.state(), word).champion != version:
+        return
     why = f"canary: {reason}"[:500]
     try:
-        registry.rollback(word, by="canary", reason=why)
+        registry.rollback(word, by="canary", reason=why, away_from=version)
     except RegistryError:  # there is no earlier good version
         registry.retire(word, by="canary", reason=why)
 

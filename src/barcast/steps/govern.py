@@ -133,7 +133,7 @@ def gate(
                 mine,
                 incumbent,
                 run.config.gate,
-                registry.life(word),
+                registry.life(word, but=version),
                 costs=run.config.costs,
                 horizon_bars=run.config.horizon_bars,
                 as_of=clock.now(),  # attempts carry the wall clock; the yearly budget is counted on it
@@ -142,13 +142,8 @@ def gate(
         if word == names.LINEAR and incumbent is None and barrier is None:
             verdict = baseline_floor(verdict)
         judged.append(verdict)
-        registry.judge(word, version, verdict)
         winners[word] = mine if verdict.outcome == "promote" else incumbent or mine
-        if verdict.outcome in ("promote", "hold"):
-            registry.set_challenger(word, version)
-        live = verdict.outcome == "promote" and run.config.approval == "automatic"
-        if live:
-            registry.approve_automatically(word, version)
+        live = record_verdict(registry, word, version, verdict)
         verdicts.append(
             {"symbol": word, "name": registry.model_name(word), "version": version, "live": live}
             | {
@@ -172,6 +167,22 @@ def gate(
     if any(v["live"] for v in verdicts):
         return "promote"
     return "wait" if counts["promote"] + counts["hold"] else "keep"
+
+
+def record_verdict(registry: Any, word: str, version: int, verdict: Verdict) -> bool:
+    """Write the verdict down and act on it; whether the configuration approved the version.
+
+    A step tried again spends the budget once, and does not ask again for what an earlier try has decided.
+    """
+    known = registry.version(registry.model(registry.state(), word), version)
+    if known.judged is None:
+        registry.judge(word, version, verdict)
+    if verdict.outcome in ("promote", "hold") and known.status == "registered":
+        registry.set_challenger(word, version)
+    approves = verdict.outcome == "promote" and registry.approval == "automatic"
+    if approves and known.status in ("registered", "challenger"):
+        registry.approve_automatically(word, version)
+    return approves
 
 
 def baseline_floor(verdict: Verdict) -> Verdict:
@@ -215,7 +226,8 @@ def _incumbent(registry: Any, predictions: str, word: str, winners: dict[str, An
         return None
     if word == names.UNIVERSAL:
         return winners.get(names.LINEAR)
-    rival = winners.get(names.UNIVERSAL)
+    # Where no universal model answers, the baseline does, whether this run renewed it or not.
+    rival = winners.get(names.UNIVERSAL, winners.get(names.LINEAR))
     if word == names.ENSEMBLE or rival is None:
         return rival
     rival = winners.get(names.ENSEMBLE, rival)
@@ -241,8 +253,6 @@ def _standing(registry: Any, predictions: str, new: Sequence[str], seen: datetim
         results = candidates.results_file(predictions, word, champion=True)
         if word not in new and results.exists():
             standing[word] = _champion(registry, word, results, seen)
-    if names.UNIVERSAL not in (*new, *standing) and names.LINEAR in standing:
-        standing[names.UNIVERSAL] = standing[names.LINEAR]
     return standing
 
 
@@ -277,6 +287,9 @@ def promote(run: Run, rollback: str = "", to: int = 0, by: str = "", reason: str
 
     Returns:
         JSON list of {word, version} that went live, for the canary.
+
+    Raises:
+        RegistryError: none of the approved challengers could go live, or the rollback failed.
     """
     from barcast.registry import Registry
     from barcast.registry.asking import server
@@ -287,16 +300,36 @@ def promote(run: Run, rollback: str = "", to: int = 0, by: str = "", reason: str
         if rollback:
             plan = [{"word": rollback, "version": _roll_back(run, registry, rollback, to, by, reason, ask)}]
         else:
-            plan = [
-                {"word": row["symbol"], "version": row["challenger"]}
-                for row in registry.list()
-                if row["challenger_status"] == "approved"
-            ]
-            for item in plan:
-                registry.promote(item["word"], int(item["version"]), ask=ask)
-                run.note(f"{item['word']} v{item['version']}")
+            plan = _promote_approved(run, registry, ask)
     run.note(", ".join(f"{item['word']} v{item['version']}" for item in plan) or "nothing was waiting")
     return json.dumps(plan)
+
+
+def _promote_approved(run: Run, registry: Any, ask: Any) -> list[dict[str, Any]]:
+    """What went live. One that cannot stops no other, and the canary asks those that did.
+
+    Raises:
+        RegistryError: none of the approved ones could go live.
+    """
+    from barcast.errors import RegistryError
+
+    plan: list[dict[str, Any]] = []
+    failed: list[RegistryError] = []
+    for row in registry.list():
+        if row["challenger_status"] != "approved":
+            continue
+        word, version = row["symbol"], int(row["challenger"])
+        try:
+            registry.promote(word, version, ask=ask)
+        except RegistryError as error:
+            failed.append(error)
+            run.note(f"{word} v{version} did not go live: {error}")
+            continue
+        plan.append({"word": word, "version": version})
+        run.note(f"{word} v{version}")
+    if failed and not plan:
+        raise failed[0]
+    return plan
 
 
 def _roll_back(run: Run, registry: Any, word: str, to: int, by: str, reason: str, ask: Any) -> int:

@@ -17,6 +17,7 @@ from barcast.operations.runs import new_run_id
 from barcast.serving import learn
 from barcast.steps._record import Run
 from barcast.steps.asking import candidate_server
+from barcast.steps.govern import record_verdict
 
 if TYPE_CHECKING:
     from barcast.evaluation.gate import Verdict
@@ -80,10 +81,6 @@ def offer(config: Config) -> tuple[int, Verdict]:
         as_of=clock.now(),
         checks=[loaded],
     )
-    registry.judge(word, version, verdict)
-    if verdict.outcome in ("promote", "hold"):
-        registry.set_challenger(word, version)
-    if verdict.outcome == "promote" and config.approval == "automatic":
-        registry.approve_automatically(word, version)
+    record_verdict(registry, word, version, verdict)
     shutil.rmtree(exported, ignore_errors=True)
     return version, verdict

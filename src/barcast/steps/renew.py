@@ -84,6 +84,8 @@ def renew_models(
         ModelError: none could be made.
     """
     from barcast import datasets, splits
+    from barcast.models import savedmodel
+    from barcast.training import answering
 
     if mode not in RENEWALS:
         raise ConfigError(f"There is no mode {mode!r}.", hint=f"It is one of {', '.join(RENEWALS)}.")
@@ -92,7 +94,9 @@ def renew_models(
             "No symbol has bars enough for a model of its own.",
             hint="Name what to renew: models=universal or models=_linear; or bring more bars.",
         )
-    dataset = datasets.load(Path(dataset_path))
+    # The data set numbers its symbols by name; a symbol that joined since must not renumber what a model learned.
+    known = answering.read_description(Path(universal_path) / savedmodel.EXTRA)[0].symbols
+    dataset = datasets.load(Path(dataset_path)).numbered(known)
     fold = splits.holdout(dataset.rows, run.config.splits)
     made, failed = [], {}
     for word in json.loads(batch):
@@ -148,12 +152,14 @@ def _renew(
         return training.train_linear(dataset, fold, config, folder)
     if word == names.ENSEMBLE:
         network, baseline = (training.TrainedModel.load(path) for path in (universal, linear))
-        return training.train_ensemble(network, baseline, dataset, fold, config, folder)
+        rows = dataset.numbered(network.info.symbols)
+        return training.train_ensemble(network, baseline, rows, fold, config, folder)
     if mode == "update" and live.is_dir():
         parent = training.TrainedModel.load(live)
-        new, old = continual.since(parent, dataset, mine)
+        rows = dataset.numbered(parent.info.symbols)
+        new, old = continual.since(parent, rows, mine)
         if len(new.train) >= config.training.min_rows:
-            return continual.update(parent, dataset, new, config, folder, old_rows=old)
+            return continual.update(parent, rows, new, config, folder, old_rows=old)
         run.note(f"{word}: {len(new.train)} bars since version's training are too few to learn on; made anew")
     if symbol is None:
         return training.train_universal(dataset, fold, config, folder)

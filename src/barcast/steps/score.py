@@ -31,7 +31,8 @@ def score(
 ) -> dict[str, Any]:
     """Predictions of every window of the span, joined with what came → `scores_path` (Parquet).
 
-    A symbol is answered by its own live model, else by the universal one, else by the baseline, as in serving.
+    A symbol is answered by its own live model, else by the live ensemble, the universal model or the baseline, as in
+    serving.
 
     Returns:
         Rows, and the names of the models that scored.
@@ -43,7 +44,7 @@ def score(
     thresholds = labels.fit_thresholds(
         dataset.rows[splits.holdout(dataset.rows, run.config.splits).train], run.config.labels
     )
-    shared = (names.UNIVERSAL, universal_path) if universal.get("live") else (names.LINEAR, linear_path)
+    shared = _shared(bool(universal.get("live")), linear_path, universal_path, own_path)
     wanted = _inside(dataset.rows["event_timestamp"], start, end)
     frames = []
     by_model: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -72,6 +73,14 @@ def score(
     by = sorted(scores["model"].unique())
     run.note(f"{scores.height:,} windows scored by {', '.join(by)}")
     return {"rows": scores.height, "models": ",".join(by)}
+
+
+def _shared(universal_lives: bool, linear_path: str, universal_path: str, own_path: str) -> tuple[str, str]:
+    """Name and folder of what answers for symbols without a model of their own."""
+    joined = Path(own_path) / candidates.folder_name(names.ENSEMBLE)  # it is there where it is live
+    if joined.is_dir():
+        return names.ENSEMBLE, str(joined)
+    return (names.UNIVERSAL, universal_path) if universal_lives else (names.LINEAR, linear_path)
 
 
 def _inside(times: pl.Series, start: str, end: str) -> np.ndarray:

@@ -14,6 +14,8 @@ from barcast.errors import DataError, did_you_mean
 from barcast.steps._record import Run, step
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from barcast.datasets import Dataset
 
 
@@ -49,9 +51,9 @@ def build_dataset(
         JSON lists of names.
 
     Raises:
-        DataError: a named symbol has too few rows.
+        DataError: a named symbol has too few rows, or none that are held out.
     """
-    from barcast import datasets, labels
+    from barcast import datasets, labels, splits
     from barcast.adapters.feast import FeatureStore
     from barcast.bars import adjusted
     from barcast.bars.calendars import calendars_of, expected_closes
@@ -81,7 +83,8 @@ def build_dataset(
         {"rows": len(dataset), "service": service, **{f"labels_{k}": v for k, v in counts.items()}}
     )
     metadata.update({f"dropped_{k}": v for k, v in dataset.dropped.items()})
-    chosen = _chosen(dataset, models, config.training.min_symbol_rows, priorities(bars))
+    judged = splits.holdout(dataset.rows, config.splits).test
+    chosen = _chosen(dataset, judged, models, config.training.min_symbol_rows, priorities(bars))
     if config.training.ensemble and not models.strip():
         chosen.insert(0, names.ENSEMBLE)
     dropped = ", ".join(f"{v:,} {k}" for k, v in dataset.dropped.items() if v)
@@ -97,17 +100,31 @@ def batches(chosen: list[str], size: int) -> list[str]:
     return [json.dumps(chosen[i : i + size]) for i in range(0, max(1, len(chosen)), size)]
 
 
-def _chosen(dataset: Dataset, models: str, least: int, order: Sequence[str]) -> list[str]:
+def _chosen(dataset: Dataset, judged: np.ndarray, models: str, least: int, order: Sequence[str]) -> list[str]:
+    """Names of the models to make.
+
+    Args:
+        judged: the held-out rows. A symbol without any, delisted before they begin, gets no model of its own: nothing
+            could judge it, and nobody will ask it.
+    """
     rows = dict(dataset.rows["symbol"].value_counts().iter_rows())
+    present = set(dataset.rows["symbol"][judged])
     if not models.strip():
-        return [symbol for symbol in order if rows.get(symbol, 0) >= least]
+        return [symbol for symbol in order if rows.get(symbol, 0) >= least and symbol in present]
     wanted = [word.strip() for word in models.split(",") if word.strip()]
     for word in wanted:
-        if word not in names.SHARED and rows.get(word, 0) < least:
+        if word in names.SHARED:
+            continue
+        if rows.get(word, 0) < least:
             raise DataError(
                 f"{word!r} has {rows.get(word, 0)} usable rows; a model of its own needs {least}.",
                 hint=did_you_mean(word, rows)
                 if word not in rows
                 else "Bring more bars, or lower training.min_symbol_rows; the universal model answers meanwhile.",
+            )
+        if word not in present:
+            raise DataError(
+                f"{word!r} has no rows in the held-out span: a model of its own could not be judged.",
+                hint="Bring its newest bars; the universal model answers meanwhile.",
             )
     return wanted

@@ -133,12 +133,13 @@ def recalibrate(model: TrainedModel | Path, dataset: Dataset, fold: Fold, settin
     """The same weights, their probabilities and confidence fitted anew on the fold's calibration rows.
 
     Raises:
-        ModelError: another feature generation or numbering of symbols, or too few rows to fit on.
+        ModelError: another feature generation, or too few rows to fit on.
     """
     if not isinstance(model, TrainedModel):
         model = TrainedModel.load(Path(model))
     model.check(dataset)
-    model.check_symbols(dataset)
+    # As it will be asked: by its own numbers, a symbol that joined later as the unknown one.
+    dataset = replace(dataset, symbol_id=model.symbol_ids(dataset))
     common.begin(settings)
     network = copy_of(model, settings.seed)
     fitted = common.calibrate(network, dataset, fold.calibration, dataset.classes(model.info.thresholds))

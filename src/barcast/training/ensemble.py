@@ -62,7 +62,7 @@ def train_ensemble(
         )
     for member in (network, linear):
         member.check(dataset)
-        member.check_symbols(dataset)
+    network.check_symbols(dataset)  # the linear model reads no symbol
     common.begin(settings)
     targets = target_rows.make(
         dataset, fold.train, network.info.thresholds, settings.training, settings.labels

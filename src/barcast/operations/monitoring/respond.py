@@ -59,7 +59,11 @@ def _roll_back(collected: Collected, report: ModelReport) -> Action:
     try:
         with server(collected.config.serving.endpoint) as ask:
             version = collected.registry.rollback_automatically(
-                report.word, reason=f"monitoring: {reading.text}", evidence=evidence, ask=ask
+                report.word,
+                reason=f"monitoring: {reading.text}",
+                evidence=evidence,
+                ask=ask,
+                version=report.version,
             )
     except BarcastError as error:
         return Action(at=collected.now, kind="waits", subject=report.word, text=f"rollback: {error}")
