@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from barcast.config.base import Section
 
@@ -70,7 +70,7 @@ class ServingConfig(Section):
         ge=0,
         description="Features may be this many intervals older than the newest stored bar of their symbol.",
     )
-    batch_sizes: tuple[int, ...] = Field(
+    batch_sizes: tuple[PositiveInt, ...] = Field(
         default=(1, 8, 32),
         min_length=1,
         description="Batch sizes the embedded server compiles at load, and pads to; more symbols than the largest go "
