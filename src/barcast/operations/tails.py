@@ -140,10 +140,10 @@ class Tails:
         arrays: dict[str, Any] = {
             f"{k}_{key}": tail[key] for k, tail in enumerate(self.of.values()) for key in _ARRAYS
         }
+        arrays["version"] = np.int64(self.version)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with temporary.open("wb") as file:
-            about = {"symbols": np.array(list(self.of)), "names": np.array(self.names)}
-            np.savez(file, **about, version=np.int64(self.version), **arrays)
+            np.savez(file, symbols=np.array(list(self.of)), names=np.array(self.names), **arrays)
         temporary.replace(path)
 
     def load(self, path: Path) -> None:
