@@ -69,6 +69,7 @@ def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
         ("features: {categories: [ohlcv, ohlcv]}", "features.categories: a category is named twice"),
         ("splits: {validation_share: 0.6, calibration_share: 0.6}", "no times to train on"),
         ("serving: {batch_sizes: [0]}", r"serving.batch_sizes.0: "),
+        ("serving: {endpoint: localhost}", "serving.endpoint: "),
         ("model: {lstm_units: [64, 0]}", r"model.lstm_units.1: "),
         ("tuning: {space: {learning_rate: {low: 1, high: 0.1}}}", "low must be below high, got 1 and 0.1"),
         ("interval: 1h\nseed: 3\ninterval: 5m", "the key 'interval' stands twice"),

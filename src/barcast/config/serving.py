@@ -38,7 +38,11 @@ class GatewayConfig(Section):
 class ServingConfig(Section):
     """How predictions are asked for and answered."""
 
-    endpoint: str = Field(default="127.0.0.1:8500", description="Model server's gRPC address, host:port.")
+    endpoint: str = Field(
+        default="127.0.0.1:8500",
+        pattern=r":\d{1,5}$",
+        description="Model server's gRPC address, host:port.",
+    )
     deadline_seconds: float = Field(
         default=2.0, gt=0, le=60, description="Longest wait for one Predict call."
     )
