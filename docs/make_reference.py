@@ -7,6 +7,7 @@ from what each room of the package exports (read, not imported: no room is start
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,7 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
 
 def _shown(annotation: Any) -> str:
     text = str(annotation) if get_args(annotation) else getattr(annotation, "__name__", str(annotation))
+    text = re.sub(r"Annotated\[(\w+), [^]]*\]", r"\1", text)  # bounds are the schema's matter
     return text.replace("typing.", "").replace("pathlib.", "").replace("|", "or")
 
 

@@ -39,8 +39,8 @@ def instant(text: str, what: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise ConfigError(
             f"{what} is {text!r}: {error}.", hint="Write it like 2024-01-31 or 2024-01-31T09:30:00Z."
         ) from error
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

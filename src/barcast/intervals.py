@@ -21,7 +21,13 @@ def parse(interval: str) -> timedelta:
         raise ConfigError(
             f"Interval {interval!r} is not understood.", hint="Write it like '1m', '5m', '1h' or '1d'."
         )
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    try:
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    except OverflowError:
+        raise ConfigError(
+            f"Interval {interval!r} is longer than time itself.",
+            hint="Write it like '1m', '5m', '1h' or '1d'.",
+        ) from None
 
 
 def seconds(interval: str) -> int:

@@ -24,7 +24,7 @@ def hourly() -> pl.DataFrame:
 
 
 def one_bar(
-    symbol: str = "X", hour: int = 0, *, close: float = 10.0, known_after: float = 0.0
+    symbol: str = "X", hour: float = 0, *, close: float = 10.0, known_after: float = 0.0
 ) -> pl.DataFrame:
     """A bar that closes `hour` hours after 2024-01-01, known `known_after` seconds after its close."""
     moment = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour)

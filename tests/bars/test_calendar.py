@@ -94,3 +94,19 @@ def test_unknown_calendar_suggests_one():
 def test_dates_beyond_the_calendar_hint_at_the_time_unit():
     with pytest.raises(DataError, match="seconds, milliseconds"):
         NEW_YORK.close_times(at(1972, 1, 1), at(1972, 2, 1), "1d")
+
+
+def test_next_close_after_weeks_without_trading():
+    athens = Calendar.of("ASEX")  # closed from 29 June to 31 July 2015
+    assert athens.next_close(at(2015, 6, 27), "1d").date() == date(2015, 8, 3)
+
+
+def test_bar_closes_and_opens_are_each_others_inverse_breaks_and_half_days_included():
+    for name, interval in (("XNYS", "1h"), ("XNYS", "4h"), ("XHKG", "1h"), ("XHKG", "2h"), ("24/7", "1h")):
+        calendar = Calendar.of(name)
+        closes = calendar.close_times(at(2024, 6, 28), at(2024, 7, 6), interval)
+        opens = calendar.bar_opens(closes, interval)
+        assert calendar.bar_closes(opens, interval).to_list() == closes.to_list()
+    before = pl.Series([at(2024, 7, 3, 12), at(2024, 7, 3, 13, 30), at(2024, 7, 3, 16, 30)])
+    closes = NEW_YORK.bar_closes(before, "1h").to_list()  # 3 July ends at 17:00
+    assert closes == [at(2024, 7, 3, 13), at(2024, 7, 3, 14, 30), at(2024, 7, 3, 17)]

@@ -235,3 +235,86 @@ def test_daily_midnights_are_dates_and_calendar_is_guessed(tmp_path):
     stocks = source(tmp_path / "stocks", "1d", "XNYS").fetch()
     assert stocks["event_timestamp"][0] == datetime(2024, 1, 2, 21, tzinfo=UTC)
     assert source(tmp_path / "all", "1d").fetch()["event_timestamp"][0] == days[0] + timedelta(days=1)
+
+
+def test_hourly_stock_bars_end_with_the_session(tmp_path):
+    opened = [
+        datetime(2024, 7, day, 13, 30, tzinfo=UTC) + timedelta(hours=h) for day in (2, 5) for h in range(7)
+    ]
+    opened[7:7] = [
+        datetime(2024, 7, 3, 13, 30, tzinfo=UTC) + timedelta(hours=h) for h in range(4)
+    ]  # a half day
+    closes = Calendar.of("XNYS").close_times(opened[0], datetime(2024, 7, 6, tzinfo=UTC), "1h")
+    for name, times in (("open", opened), ("close", closes)):
+        (tmp_path / name).mkdir()
+        csv(tmp_path / name / "X.csv", [f"{t.isoformat()},1,2,0.5,1.5,10" for t in times])
+        bars = source(tmp_path / name, "1h", "XNYS", timestamp=name).fetch()
+        assert bars["event_timestamp"].to_list() == closes.to_list()
+    half = [f"{(opened[0] + timedelta(minutes=30 * i)).isoformat()},1,2,0.5,1.5,10" for i in range(13)]
+    csv(tmp_path / "open" / "X.csv", half)
+    with pytest.raises(DataError, match="1800 s apart; the configured interval is 1h"):
+        source(tmp_path / "open", "1h", "XNYS").fetch()
+    four = Calendar.of("XNYS").close_times(opened[0], datetime(2024, 7, 6, tzinfo=UTC), "4h")
+    csv(tmp_path / "close" / "X.csv", [f"{t.isoformat()},1,2,0.5,1.5,10" for t in four])
+    bars = source(tmp_path / "close", "4h", "XNYS", timestamp="close").fetch()
+    assert bars["event_timestamp"].to_list() == four.to_list()
+
+
+def test_midnight_closes_of_a_market_that_never_closes_stay(tmp_path):
+    days = [T0 + timedelta(days=i) for i in range(5)]
+    csv(tmp_path / "BTC.csv", [f"{t.isoformat()},1,2,0.5,1.5,10" for t in days])
+    bars = source(tmp_path, "1d", timestamp="close").fetch()
+    assert bars["event_timestamp"].to_list() == days
+
+
+def test_symbols_that_look_like_other_values_keep_their_letters(tmp_path):
+    rows = [f"{name},2024-01-02,1,2,0.5,1.5,10" for name in ("000001", "TRUE", "600000")]
+    csv(tmp_path / "all.csv", rows, "ticker,date,open,high,low,close,volume")
+    assert source(tmp_path, "1d", "XSHG").fetch()["symbol"].to_list() == ["000001", "600000", "TRUE"]
+    (tmp_path / "zeros").mkdir()
+    csv(tmp_path / "zeros" / "a.csv", rows[:1], "ticker,date,open,high,low,close,volume")
+    assert source(tmp_path / "zeros", "1d", "XSHG").fetch()["symbol"].to_list() == ["000001"]
+    csv(tmp_path / "all.csv", [*rows, ",2024-01-03,1,2,0.5,1.5,10"], "ticker,date,open,high,low,close,volume")
+    with pytest.raises(DataError, match="a row has no symbol"):
+        source(tmp_path, "1d", "XSHG").symbols()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["2024-01-02,1,2,0.5,1,1,10", "2024-01-03,null,null,null,null,null,null"], "holds 'null' in row 2"),
+        (["2024-01-02,1,2,0.5,1,1,10", "2024-01-03,,2,0.5,1,0.5,10"], "missing_value"),
+    ],
+)
+def test_bad_rows_beside_an_adjusted_close_are_refused_with_words(tmp_path, rows, message):
+    csv(tmp_path / "X.csv", rows, "Date,Open,High,Low,Close,Adj Close,Volume")
+    with pytest.raises(DataError, match=message):
+        source(tmp_path, "1d", "XNYS").fetch()
+    csv(tmp_path / "X.csv", ["2024-01-02,2,0.5,1,1,10"], "Date,High,Low,Close,Adj Close,Volume")
+    with pytest.raises(DataError, match=r"lacks the column.*open"):
+        source(tmp_path, "1d", "XNYS").fetch()
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("202401021000", "%Y%m%d%H%M"),
+        ("2024-01-02 10:00:00", "%F %T"),
+        ("2024-01-02 10:00 AM", "%Y-%m-%d %I:%M %p"),
+    ],
+)
+def test_the_users_time_format_holds_whatever_the_text_looks_like(tmp_path, text, form):
+    csv(tmp_path / "X.csv", [f"{text},1,2,0.5,1.5,10"])
+    bars = source(tmp_path, "1h", time_format=form).fetch()
+    assert bars["event_timestamp"][0] == datetime(2024, 1, 2, 11, tzinfo=UTC)
+    days = pl.Series([20240102, 20240103])
+    assert parse_times(days, "UTC", "%Y%m%d", "x").to_list() == [date(2024, 1, 2), date(2024, 1, 3)]
+
+
+def test_suffixes_in_capitals_missing_times_and_unknown_zones(tmp_path):
+    pl.read_csv(csv(tmp_path / "y.txt", good())).write_parquet(tmp_path / "X.PARQUET")
+    assert source(tmp_path).fetch().height == 5
+    with pytest.raises(DataError, match=r"1 row.* have no time"):
+        parse_times(pl.Series([1.7e9, float("nan")]), "UTC", "", "x")
+    with pytest.raises(ValueError, match="no time zone 'Mars/X'"):
+        FilesConfig(timezone="Mars/X")

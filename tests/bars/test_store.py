@@ -263,6 +263,13 @@ def test_other_interval_refused_on_append_and_open(tmp_path, sample, hourly):
         BarStore(tmp_path / "bars", "1h").read()
 
 
+def test_short_last_bars_of_sessions_belong_in_the_table(tmp_path):
+    store = BarStore(tmp_path / "bars", "1h", calendar=Calendar.of("XNYS"))
+    assert store.append(pl.concat([one_bar(hour=44.5), one_bar(hour=45)])).added == 2  # 20:30 and 21:00
+    with pytest.raises(DataError, match="do not belong in a table of 1h"):
+        store.append(pl.concat([one_bar(hour=44), one_bar(hour=44.5)]))
+
+
 def test_missing_table_unknown_symbol_unknown_version_say_what_to_do(tmp_path):
     store = BarStore(tmp_path / "bars", "1h")
     with pytest.raises(DataError, match="barcast ingest"):

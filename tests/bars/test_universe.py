@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 
+import polars as pl
 import pytest
 
+from barcast.bars.quality import validate_bars
 from barcast.bars.universe import Universe, open_universe
-from barcast.config.bars import UniverseConfig
+from barcast.config.bars import QualityConfig, UniverseConfig
 from barcast.errors import ConfigError, DataError
 
 from .conftest import one_bar
@@ -107,3 +109,16 @@ def test_wrong_universe_files_are_refused(tmp_path, text, message):
 def test_missing_universe_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no universe file"):
         Universe.load(tmp_path / "none.yaml")
+
+
+def test_a_bar_that_closes_at_midnight_belongs_to_the_day_before():
+    life = {"listed": "2024-09-02", "delisted": "2024-09-06", "former_names": {"MATIC": "2024-09-04"}}
+    universe = Universe.model_validate({"calendar": "24/7", "symbols": {"POL": life}})
+    last = one_bar("MATIC", hour=24 * 247)  # closes on 4 September at 00:00: the last day under the old name
+    assert universe.renamed(last)["symbol"].to_list() == ["POL"]
+    days = [one_bar("POL", hour=24 * day) for day in (245, 246, 249, 250)]  # of 1, 2, 5 and 6 September
+    for outside, bars in enumerate((days[1:3], days)):
+        as_of = bars[-1]["event_timestamp"][0]
+        report = validate_bars(pl.concat(bars), "1d", as_of, QualityConfig(), universe=universe)
+        (found,) = (r for r in report.results if r.name == "outside_listing")
+        assert found.observed == ("POL: 2" if outside else "within the limit")

@@ -146,3 +146,20 @@ def test_bars_to_predict_that_are_not_there_name_the_option(tmp_path: Path) -> N
     done = barcast("predict", "--bars", str(tmp_path / "no.csv"), root=tmp_path / "state")
     assert done.returncode == 3
     assert "Give --bars a CSV or Parquet file." in done.stderr
+
+
+def test_remembering_leaves_alone_what_another_process_is_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path))
+    other = tmp_path / ".current.yaml"
+    other.write_text("half of it")
+    remember(load(None, root=tmp_path))
+    assert other.read_text() == "half of it"
+
+
+@pytest.mark.parametrize("words", [("split", "AAPL", "2", ""), ("feed", "--replay", "-60")])
+def test_values_that_say_nothing_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = barcast("bars", *words, root=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -58,6 +58,34 @@ def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
         load(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("storage: here", "storage: "),
+        ("interval: 99999999999d", "longer than time itself"),
+        ("source: {start: '0001-01-01T00:00:00+05:00'}", "source.start: "),
+        ("decisions: {min_edge_bps: .nan}", "decisions.min_edge_bps: .*finite"),
+        ("source: {feed: {poll_seconds: .inf}}", "source.feed.poll_seconds: .*finite"),
+        ("features: {categories: [ohlcv, ohlcv]}", "features.categories: a category is named twice"),
+        ("splits: {validation_share: 0.6, calibration_share: 0.6}", "no times to train on"),
+        ("serving: {batch_sizes: [0]}", r"serving.batch_sizes.0: "),
+        ("serving: {endpoint: localhost}", "serving.endpoint: "),
+        ("model: {lstm_units: [64, 0]}", r"model.lstm_units.1: "),
+        ("tuning: {space: {learning_rate: {low: 1, high: 0.1}}}", "low must be below high, got 1 and 0.1"),
+        ("interval: 1h\nseed: 3\ninterval: 5m", "the key 'interval' stands twice"),
+        ("source: {kind: files, symbols: [A], kind: sample}", "the key 'kind' stands twice"),
+    ],
+)
+def test_what_no_run_could_use_is_refused_with_words(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(written(tmp_path, text), root=tmp_path)
+
+
+def test_a_yaml_merge_may_repeat_keys(tmp_path: Path) -> None:
+    again = load(written(tmp_path, "source: {custom: {options: {<<: {a: 1}, a: 2}}}"))
+    assert again.source.custom.options == {"a": 2}
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no configuration file .*nowhere\.yaml"):
         load(tmp_path / "nowhere.yaml")

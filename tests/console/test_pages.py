@@ -119,6 +119,8 @@ def test_oversized_form_is_refused(inside: httpx.Client) -> None:
 
 def test_other_host_name_is_refused(inside: httpx.Client) -> None:
     assert inside.get("/", headers={"host": "rebound.example"}).status_code == 421
+    assert inside.get("/", headers={"host": "[::1"}).status_code == 421  # no name at all
+    assert inside.post("/logout", headers={"origin": "http://[::1"}, data={"csrf": "x"}).status_code == 403
 
 
 def test_approval_serves_the_version_in_the_persons_name(

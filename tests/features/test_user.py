@@ -13,7 +13,7 @@ from feature_bars import differences, make_bars, streamed
 
 from barcast.bars.calendar import Calendar
 from barcast.config.features import FeaturesConfig
-from barcast.errors import ConfigError
+from barcast.errors import ConfigError, DataError
 from barcast.features import StreamEngine, catalogue, compute
 
 ALWAYS = Calendar.of("24/7")
@@ -114,3 +114,15 @@ def test_changed_file_is_loaded_anew(tmp_path: Path) -> None:
     assert "second" in {
         s.name for s in catalogue("5m", config(tmp_path, one("bars['close'] / bars['open']", 1, "second")))
     }
+
+
+def test_state_of_another_formula_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    """The rows that the live stream keeps beside it would hold values of both formulas."""
+    engine = StreamEngine("5m", ALWAYS, config(tmp_path, one("bars['close'] / bars['open']", 1)))
+    engine.warm(make_bars(1, 60))
+    engine.save(tmp_path / "state")
+    same = StreamEngine("5m", ALWAYS, config(tmp_path, one("bars['close'] / bars['open']", 1)))
+    same.load(tmp_path / "state")
+    other = StreamEngine("5m", ALWAYS, config(tmp_path, one("bars['open'] / bars['close']", 1)))
+    with pytest.raises(DataError, match="belongs to another set of features"):
+        other.load(tmp_path / "state")

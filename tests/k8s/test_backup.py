@@ -94,3 +94,23 @@ def test_old_backups_are_removed(environment: dict[str, str]) -> None:
     kept = sorted(p.name for p in Path(environment["BACKUPS"]).iterdir())
     assert len(kept) == 2
     assert not any(name.startswith("2020") for name in kept)
+
+
+def test_files_may_be_written_while_they_are_saved(environment: dict[str, str]) -> None:
+    log = Path(environment["STATE"]) / "predictions.log"
+    log.write_bytes(os.urandom(20_000_000))
+    writer = subprocess.Popen(["sh", "-c", 'while :; do echo line >> "$0"; done', str(log)])
+    try:
+        done = sh("backup.sh", environment)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert "file changed as we read it" in done.stderr  # else this tried nothing
+    assert done.returncode == 0, done.stderr
+    log.unlink()
+
+
+def test_a_backup_that_failed_leaves_nothing(environment: dict[str, str]) -> None:
+    before = sorted(p.name for p in Path(environment["BACKUPS"]).iterdir())
+    assert sh("backup.sh", {**environment, "STATE": "/nowhere"}).returncode != 0
+    assert sorted(p.name for p in Path(environment["BACKUPS"]).iterdir()) == before

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from barcast import clock
 from barcast.bars.ingest import open_store
+from barcast.bars.sources.simulator import simulate
+from barcast.config.bars import UniverseConfig
 from barcast.config.operations import OperationsConfig
 from barcast.operations.monitoring import History, ModelReport, Monitor, Reading, Report, monitor, outcomes
 from barcast.operations.monitoring.collect import Collected, References
@@ -309,3 +311,10 @@ def test_a_model_that_is_only_miscalibrated_is_recalibrated_and_requests_are_lim
         reports[1:] = []
         assert respond_and_keep(queue_all=True) == {"A": "recalibrate"}
     assert queue.status("A")[0]["reason"] == RECALIBRATE
+
+
+def test_outcomes_of_stocks_are_known_over_nights_and_weekends(tmp_path: Path) -> None:
+    settings = worlds.config(tmp_path).model_copy(update={"universe": UniverseConfig(calendar="XNYS")})
+    open_store(settings, settings.open_workspace()).append(simulate(1, 140, "1h", calendar="XNYS"))
+    # 20 rows before the volatility is known; the last 4 wait for the open three bars after the next one
+    assert Collected(settings, References()).outcomes.height == 140 - 20 - 4

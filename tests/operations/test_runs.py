@@ -122,6 +122,8 @@ def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:
         ("retraining", "mode=foo", "It is one of update, anew, recalibrate."),
         ("backfill", "start=2012-13-01", "start is '2012-13-01': month must be in 1..12."),
         ("backfill", "end=soon", "Write it like 2024-01-31"),
+        ("backfill", "options=5", "is no list"),
+        ("training", "gpu_nodes=[1]", "is no struct"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_what_would_be_right(

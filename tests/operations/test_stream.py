@@ -12,7 +12,7 @@ import pytest
 from barcast.bars import Calendar, adjusted
 from barcast.bars.feed import Batch
 from barcast.bars.ingest import open_store
-from barcast.bars.live import follow
+from barcast.bars.live import follow, open_log
 from barcast.bars.replay import Replay
 from barcast.bars.sources.simulator import simulate
 from barcast.bars.splits import restate
@@ -164,7 +164,7 @@ def test_a_corrected_bar_is_worked_in_as_the_batch_engine_does(
     fixed = BARS.filter((pl.col("event_timestamp") == TIMES[405]) & (pl.col("symbol") == SPLIT)).with_columns(
         high=pl.col("high") * 1.01, created_timestamp=pl.lit(TIMES[407])
     )
-    world.table.append(fixed)
+    world.table.append(fixed, origin="live")  # as the feed's log does
     live.take(Batch(TIMES[405], fixed, "correction"))
     assert live.warmed == warmed
     world.check(live, 408)
@@ -210,3 +210,37 @@ def test_an_empty_table_begins_with_the_first_close(tmp_path: Path) -> None:
     taken = live.take(Batch(TIMES[0], first, "live"))
     assert taken is not None
     assert taken.rows.height == 0
+
+
+@pytest.mark.parametrize("change", ["corrected", "late"])
+@pytest.mark.parametrize("running", [False, True])
+def test_a_past_that_others_changed_in_the_table_begins_the_stream_again(
+    tmp_path: Path, change: str, running: bool
+) -> None:
+    one = (pl.col("symbol") == SPLIT) & (pl.col("event_timestamp") == TIMES[396])
+    world = World(tmp_path, BARS.filter(~one) if change == "late" else BARS)
+    live = world.live()
+    world.follow(live, 400, 405)
+    live.keep()
+    bar = BARS.filter(one).with_columns(
+        pl.col("high", "close") * 1.02,
+        created_timestamp=pl.lit(TIMES[406], dtype=BARS.schema["event_timestamp"]),
+    )
+    world.table.append(bar, origin="files")
+    if not running:
+        live = world.live()
+    world.follow(live, 405, 408)
+    world.check(live, 408)
+
+
+def test_a_restart_after_a_crash_between_log_and_table_needs_no_warm_up(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    live = world.live()
+    world.follow(live, 400, 402)
+    waiting = BARS.filter(pl.col("event_timestamp") == TIMES[403])
+    open_log(world.config, world.place).append(waiting)
+    live.take(Batch(TIMES[403], waiting, "live"))
+    live.keep()
+    again = world.live()
+    assert again.warmed == 0
+    world.check(again, 403)

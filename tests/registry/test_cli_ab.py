@@ -13,8 +13,10 @@ import pytest
 
 from barcast.bars.sources.simulator import simulate
 from barcast.bars.store import BarStore
+from barcast.cli.ab import _outcomes
 from barcast.cli.ab import app as ab_app
 from barcast.cli.models import app as models_app
+from barcast.config import Config
 from barcast.errors import RegistryError
 from barcast.registry import Registry
 from barcast.serving.prediction_log import PredictionLog
@@ -94,3 +96,22 @@ def test_shadow_run_is_reported_and_ended(
     run(models_app, "traffic", *decide, "--mode", "off")
     assert registry.live.read() == {MODEL: {"stable": 1}}
     assert json.loads((registry.workspace.models / "traffic.json").read_text()) == {}
+
+
+def test_outcomes_are_those_of_training_nights_included(registry: Registry, tmp_path: Path) -> None:
+    settings = Config.model_validate(
+        {
+            "workspace": "daily",
+            "interval": "1h",
+            "universe": {"calendar": "XNYS"},
+            "source": {"kind": "simulator"},
+        }
+    )
+    bars = simulate(1, 140, "1h", calendar="XNYS")
+    BarStore(registry.workspace.bars, "1h").append(bars)
+    (tmp_path / "assets.extra").mkdir()
+    limits = {"info": {"thresholds": {"lower": -0.3, "upper": 0.3}}}
+    (tmp_path / "assets.extra" / "model.json").write_text(json.dumps(limits))
+    found = _outcomes(settings, registry.workspace, tmp_path)
+    # 20 rows before the volatility is known; the last 6 wait for the open five bars after the next one
+    assert found.height == 140 - 20 - 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from barcast.config import Config
 from barcast.errors import RefusedError
 from barcast.features import feature_names
 from barcast.serving.feedback import record
-from barcast.serving.learn import _answers, learn
+from barcast.serving.learn import _answers, _table, learn
 from barcast.serving.prediction_log import PredictionLog, TradeReport
 from barcast.serving.types import Confidence, Prediction, probabilities_of
 
@@ -145,3 +146,29 @@ def test_offer_with_unseen_outcomes_takes_the_shadow_to_the_gate_and_no_further(
     entry = json.loads((workspace.state / "schedule_runs.jsonl").read_text())
     assert entry["state"] == "done"
     assert "240 outcomes; waiting (0 new outcomes" in entry["detail"]
+
+
+def test_lessons_are_the_labels_of_training_no_gaps_but_nights(tmp_path: Path) -> None:
+    """Of hourly stock bars with three days missing: a horizon over a night is known, one over those days is not."""
+    from barcast.bars.sources.simulator import simulate
+    from barcast.serving.online import Shadow
+    from barcast.training.prepare import from_bars
+
+    config = Config(
+        workspace="w",
+        interval="1h",
+        lookback_bars=2,
+        source={"kind": "simulator"},
+        universe={"calendar": "XNYS"},
+        features={"categories": ["price_action"]},
+    )
+    bars = simulate(1, 420, "1h", calendar="XNYS").with_row_index()
+    bars = bars.filter(~pl.col("index").is_between(300, 320)).drop("index")
+    names = tuple(feature_names("1h", config.features))
+    model = made(bars)
+    info = dataclasses.replace(model.info, feature_names=names, lookback_bars=2)
+    champion = dataclasses.replace(model, info=info)
+    shadow = Shadow(tmp_path, "w.universal/1", lambda: champion, config.decisions.learning)
+    taught = set(_table(bars, config, shadow).drop_nulls()["event_timestamp"])
+    assert set(from_bars(bars, config).rows["event_timestamp"]) <= taught
+    assert not set(bars["event_timestamp"][295:300]) & taught

@@ -170,21 +170,10 @@ class IbSource:
         return conform(frame.filter(pl.col("event_timestamp").is_not_null()), origin="Interactive Brokers")
 
     def _ends(self, opened: pl.Series) -> pl.Series:
-        """Closes of bars that opened then: the interval later, or the session's end if that comes first."""
-        closes = (opened + self._step).alias("close")
-        if self._calendar.always_open or not self._config.regular_hours_only:
-            return closes
-        day = timedelta(days=1)
-        sessions = self._calendar.sessions(opened[0].date() - day, opened[-1].date() + day).select(
-            pl.col("open").alias("session_open"), pl.col("close").alias("session_close")
-        )
-        table = pl.DataFrame({"opened": opened, "close": closes}).join_asof(
-            sessions, left_on="opened", right_on="session_open"
-        )
-        inside = pl.col("opened") < pl.col("session_close")
-        return table.select(
-            pl.when(inside).then(pl.min_horizontal("close", "session_close")).otherwise("close")
-        ).to_series()
+        """Closes of bars that opened then; outside the regular session none ends early."""
+        if not self._config.regular_hours_only:
+            return opened + self._step
+        return self._calendar.bar_closes(opened, self._interval)
 
     def _contract(self, symbol: str) -> Any:
         if symbol not in self._contracts:

@@ -125,9 +125,17 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "NUMBER_INTEGER": int,
     "NUMBER_DOUBLE": float,
     "BOOLEAN": lambda text: {"true": True, "false": False}[text.lower()],
-    "LIST": json.loads,
-    "STRUCT": json.loads,
+    "LIST": lambda text: _json(text, list),
+    "STRUCT": lambda text: _json(text, dict),
 }
+
+
+def _json(text: str, kind: type) -> Any:
+    """What a JSON text says, if it is of that kind."""
+    value = json.loads(text)
+    if not isinstance(value, kind):
+        raise ValueError(text)
+    return value
 
 
 def read_arguments(name: str, words: Sequence[str]) -> dict[str, Any]:

@@ -173,6 +173,40 @@ class Calendar:
         )
         return _between(bars.explode("t").select(pl.min_horizontal("t", "close"))["t"], start, end)
 
+    def bar_closes(self, opened: pl.Series, interval: str) -> pl.Series:
+        """Closes of intraday bars that opened then: the interval later, or where trading stops if that comes first."""
+        table = self._within(opened, exact=True)
+        stop = pl.when(pl.col("t") < pl.col("stop")).then("stop")
+        return table.select(
+            close=pl.min_horizontal(pl.col("t") + intervals.parse(interval), stop)
+        ).to_series()
+
+    def bar_opens(self, closes: pl.Series, interval: str) -> pl.Series:
+        """When intraday bars that close then opened: the interval before, less where trading stops with them."""
+        step = intervals.seconds(interval)
+        table = self._within(closes, exact=False)
+        length = (pl.col("stop") - pl.col("begin")).dt.total_seconds()
+        last = pl.when(pl.col("t") == pl.col("stop")).then(
+            pl.col("begin") + pl.duration(seconds=(length - 1) // step * step)
+        )
+        return table.select(open=pl.coalesce(last, pl.col("t") - timedelta(seconds=step))).to_series()
+
+    def _within(self, times: pl.Series, *, exact: bool) -> pl.DataFrame:
+        """Each time `t` with the stretch of trading that began last before it: begin, stop (null where none did).
+
+        Args:
+            exact: whether a stretch that begins at `t` counts.
+        """
+        table = pl.DataFrame({"t": times}).with_row_index()
+        if self.always_open:
+            return table.with_columns(begin=pl.lit(None, dtype=TIME), stop=pl.lit(None, dtype=TIME))
+        stretches = self._segments.select(begin="open", stop="close")
+        return (
+            table.sort("t")
+            .join_asof(stretches, left_on="t", right_on="begin", coalesce=False, allow_exact_matches=exact)
+            .sort("index")
+        )
+
     @lru_cache(maxsize=256)  # noqa: B019  calendars are cached for the life of the process as it is
     def bars_per_year(self, interval: str) -> float:
         """Bars of `interval` in an average year of this market (mean over ten years), for annualising."""
@@ -187,7 +221,8 @@ class Calendar:
     def next_close(self, after: datetime, interval: str) -> datetime:
         """The first expected bar close later than `after`."""
         span = max(timedelta(days=14), 4 * intervals.parse(interval))
-        found = self.close_times(after, after + span, interval)
+        while (found := self.close_times(after, after + span, interval)).is_empty():
+            span *= 2  # some markets were closed for weeks
         first: datetime = found[0]
         return first
 

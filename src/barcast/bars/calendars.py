@@ -71,6 +71,30 @@ def expected_closes(bars: pl.DataFrame, interval: str, calendars: Calendars) -> 
     return {symbol: of[calendars(symbol).name] for symbol in symbols}
 
 
+def by_calendar(
+    symbols: pl.Series, calendars: Calendars, ask: Callable[[Calendar, pl.Series], pl.Series]
+) -> pl.Series:
+    """One time a row, asked of the calendar of the row's symbol.
+
+    Args:
+        ask: gives the times of some rows, from their calendar and which rows they are (a mask).
+    """
+    out = pl.Series("t", [None] * len(symbols), dtype=TIME)
+    names = symbols.unique()
+    for calendar in distinct(calendars, names):
+        mine = symbols.is_in([s for s in names if calendars(s).name == calendar.name])
+        out = out.scatter(mine.arg_true(), ask(calendar, mine))
+    return out
+
+
+def bar_opens(bars: pl.DataFrame, interval: str, calendars: Calendars) -> pl.Series:
+    """When each intraday bar opened, by its symbol's calendar (`Calendar.bar_opens`)."""
+    closes = bars["event_timestamp"]
+    return by_calendar(
+        bars["symbol"], calendars, lambda calendar, mine: calendar.bar_opens(closes.filter(mine), interval)
+    )
+
+
 def gaps(bars: pl.DataFrame, interval: str, calendars: Calendars) -> pl.DataFrame:
     """`Calendar.gaps` of each symbol by its own calendar, sorted by symbol and time."""
     names = {symbol: calendars(symbol).name for symbol in bars["symbol"].unique()}

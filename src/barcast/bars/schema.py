@@ -73,7 +73,7 @@ def conform(frame: pl.DataFrame, *, origin: str = "the frame") -> pl.DataFrame:
             )
     frame = frame.with_columns(pl.col("event_timestamp", "created_timestamp").dt.convert_time_zone("UTC"))
     for name in VALUES:
-        frame = _number(frame, name, origin)
+        frame = number(frame, name, origin)
     frame = frame.select(pl.col(name).cast(dtype) for name, dtype in BARS.items())
     nulls = frame.filter(pl.any_horizontal(pl.col(*KEY).is_null()))
     if nulls.height:
@@ -84,7 +84,12 @@ def conform(frame: pl.DataFrame, *, origin: str = "the frame") -> pl.DataFrame:
     return frame.sort(*KEY, maintain_order=True)
 
 
-def _number(frame: pl.DataFrame, name: str, origin: str) -> pl.DataFrame:
+def number(frame: pl.DataFrame, name: str, origin: str) -> pl.DataFrame:
+    """`frame` with the column `name` as numbers.
+
+    Raises:
+        DataError: a value is no number.
+    """
     if frame.schema[name].is_numeric():
         return frame
     parsed = frame[name].cast(pl.String, strict=False).cast(pl.Float64, strict=False)

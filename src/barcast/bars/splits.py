@@ -33,7 +33,7 @@ def detect(price_factor: pl.Series, open_: pl.Series, close: pl.Series) -> pl.Se
     change = (price_factor / price_factor.shift(1)).to_list()
     jump = (close.shift(1) / open_).to_list()
     for factor, price in zip(change, jump, strict=True):
-        ratios.append(1.0 if factor is None else _ratio(factor, price))
+        ratios.append(1.0 if factor is None or price is None else _ratio(factor, price))
     return pl.Series("split_ratio", ratios, dtype=pl.Float64)
 
 

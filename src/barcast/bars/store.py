@@ -371,7 +371,13 @@ class BarStore:
         return calendars.gaps(near.sort("symbol", "event_timestamp"), self.interval, self.calendar)
 
     def _check_spacing(self, bars: pl.DataFrame) -> None:
-        seconds = bars.select(pl.col("event_timestamp").diff().over("symbol").dt.total_seconds())
+        # By their opens, where the calendar tells them: the last bar of a session may close soon after the one before.
+        opened = bars["event_timestamp"]
+        if self.calendar is not None and intervals.is_intraday(self.interval):
+            opened = calendars.bar_opens(bars, self.interval, self.calendar)
+        seconds = bars.select("symbol", opened).select(
+            pl.col(opened.name).diff().over("symbol").dt.total_seconds()
+        )
         typical = float(seconds.to_series().drop_nulls().median() or self._step.total_seconds())  # type: ignore[arg-type]
         if typical * 2 <= self._step.total_seconds():
             raise DataError(

@@ -154,7 +154,7 @@ class Universe(Section):
         pairs = [(f, s, until) for s, life in self.symbols.items() for f, until in life.former_names.items()]
         symbol = pl.col("symbol")
         for former, present, until in pairs:
-            early = (pl.col("symbol") == former) & (pl.col("event_timestamp").dt.date() < until)
+            early = (pl.col("symbol") == former) & (day_of("event_timestamp") < until)
             symbol = pl.when(early).then(pl.lit(present)).otherwise(symbol)
         return bars.with_columns(symbol=symbol).sort("symbol", "event_timestamp")
 
@@ -169,6 +169,11 @@ class Universe(Section):
             f" Of its {len(self.symbols)} symbols {gone} were delisted; symbols that failed may be missing,"
             " so results flatter the past."
         )
+
+
+def day_of(closes: str) -> pl.Expr:
+    """The UTC day of bars, by the column of their closes: one that closes at midnight ends the day before."""
+    return (pl.col(closes) - pl.duration(microseconds=1)).dt.date()
 
 
 def open_universe(

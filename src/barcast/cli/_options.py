@@ -51,12 +51,10 @@ def remember(config: Config) -> None:
     """Make `config` the one that later commands use by default; what was not set in it is left to the defaults."""
     import yaml
 
-    folder = base_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".current.yaml"
+    from barcast.durable import write_atomic
+
     chosen = config.model_dump(mode="json", exclude={"storage"}, exclude_unset=True)
-    temporary.write_text(yaml.safe_dump(chosen, sort_keys=False))
-    temporary.replace(folder / "current.yaml")
+    write_atomic(base_folder() / "current.yaml", yaml.safe_dump(chosen, sort_keys=False))
 
 
 def print_json(value: Any) -> None:

@@ -105,10 +105,12 @@ def split(
     from barcast import clock
     from barcast.bars.sources import instant
     from barcast.bars.splits import restate
+    from barcast.errors import ConfigError
 
     store = _store(config)
     moment = instant(effective, "effective")
-    assert moment is not None
+    if moment is None:
+        raise ConfigError("The split has no time.", hint="Write it like 2024-06-10T13:30:00Z.")
     restated = restate(
         store.read([symbol]), symbol=symbol, split_ratio=ratio, effective=moment, known_at=clock.now()
     )
@@ -119,9 +121,12 @@ def split(
 def feed(
     config: ConfigOption = None,
     replay: Annotated[
-        float, typer.Option(help="Replay the table's bars at this many times real speed.")
+        float,
+        typer.Option(
+            min=0, help="Replay the table's bars at this many times real speed; 0: follow the source."
+        ),
     ] = 0.0,
-    max_batches: Annotated[int, typer.Option(help="Stop after so many closes; 0: never.")] = 0,
+    max_batches: Annotated[int, typer.Option(min=0, help="Stop after so many closes; 0: never.")] = 0,
     predict: Annotated[
         bool,
         typer.Option("--predict", help="Features, online store, prediction and decision for each close."),

@@ -14,6 +14,8 @@ import typer
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from barcast.decisions.paper import PaperAccount
     from barcast.decisions.types import Advice
     from barcast.workspace import Workspace
@@ -134,8 +136,7 @@ def stress(json: JsonOption = False, config: ConfigOption = None) -> None:
     settings = current(config)
     workspace = settings.open_workspace()
     frame = adjusted(open_store(settings, workspace).read())
-    wide = frame.pivot(on="symbol", index="event_timestamp", values="close").sort("event_timestamp")
-    daily = wide.group_by_dynamic("event_timestamp", every="1d").agg(_last(wide.columns))
+    daily = _daily(frame)
     symbols = tuple(c for c in daily.columns if c != "event_timestamp")
     prices = daily.select(symbols).to_numpy().astype(np.float64)
     report = tests.run(
@@ -206,10 +207,14 @@ def _known(workspace: Workspace) -> PaperAccount:
     return account
 
 
-def _last(columns: list[str]) -> list[Any]:
+def _daily(bars: pl.DataFrame) -> pl.DataFrame:
+    """The symbols' last closes by day (UTC), a column each; where a market rested that of the day before."""
     import polars as pl
 
-    return [pl.col(c).last() for c in columns if c != "event_timestamp"]
+    wide = bars.pivot(on="symbol", index="event_timestamp", values="close").sort("event_timestamp")
+    closes = pl.exclude("event_timestamp")
+    days = wide.group_by_dynamic("event_timestamp", every="1d").agg(closes.drop_nulls().last())
+    return days.with_columns(closes.forward_fill())
 
 
 def _once(save: Any, settings: Any, workspace: Workspace) -> Any:

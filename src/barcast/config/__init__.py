@@ -127,7 +127,7 @@ def load(path: Path | str | None = None, *, root: Path | str | None = None, **ov
         )
     if root is None and os.environ.get("BARCAST_ROOT"):
         root = base_folder()
-    if root is not None:
+    if root is not None and isinstance(raw.get("storage") or {}, dict):  # else the schema refuses it below
         raw["storage"] = {**(raw.get("storage") or {}), "root": str(Path(root).absolute())}
     raw.update(overrides)
     try:
@@ -137,7 +137,18 @@ def load(path: Path | str | None = None, *, root: Path | str | None = None, **ov
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a date that no calendar has stays text, for the schema to refuse by its key."""
+    """YAML in which a date that no calendar has stays text, for the schema to refuse by its key, and in which a key
+    stands once: of two the first would be dropped without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    text = f"the key {key.value!r} stands twice"
+                    raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
     def _moment(self, node: Any) -> Any:
         try:

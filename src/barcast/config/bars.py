@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -26,6 +27,14 @@ Moment = Annotated[
 ]
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"there is no time zone {name!r}; write one like Europe/Berlin") from error
+    return name
+
+
 class FilesConfig(Section):
     """A folder of Parquet or CSV files, one per symbol, or one file with a symbol column."""
 
@@ -36,7 +45,7 @@ class FilesConfig(Section):
     timestamp: Literal["open", "close"] = Field(
         default="open", description="Whether the time column is the bar's open (exchanges) or its close."
     )
-    timezone: str = Field(
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
         default="UTC", description="Time zone of times that carry none; daily dates need none."
     )
     time_format: str = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from barcast.config.base import Section
 
@@ -64,3 +64,10 @@ class FeaturesConfig(Section):
         default=None,
         description="A Python file with the user's own features (see the guide `add a feature`).",
     )
+
+    @field_validator("categories")
+    @classmethod
+    def _each_once(cls, value: tuple[Category, ...]) -> tuple[Category, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a category is named twice")
+        return value

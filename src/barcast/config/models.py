@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from barcast.config.base import Section
 
@@ -87,6 +87,12 @@ class SplitsConfig(Section):
         default=3, ge=2, description="Purged folds each trial of a search is scored on."
     )
 
+    @model_validator(mode="after")
+    def _some_training(self) -> Self:
+        if self.validation_share + self.calibration_share >= 1:
+            raise ValueError("validation_share and calibration_share leave no times to train on")
+        return self
+
 
 class ModelConfig(Section):
     """The network. A preset sets every size; a field given here overrides it."""
@@ -94,7 +100,7 @@ class ModelConfig(Section):
     preset: Literal["laptop", "standard", "large"] = Field(
         default="laptop", description="Set of sizes to start from."
     )
-    lstm_units: tuple[int, ...] | None = Field(
+    lstm_units: tuple[PositiveInt, ...] | None = Field(
         default=None, description="Units of each LSTM layer, first to last."
     )
     lstm_dropout: float | None = Field(default=None, ge=0, lt=1, description="Dropout between LSTM layers.")
@@ -108,7 +114,9 @@ class ModelConfig(Section):
     attention_dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Dropout on attention weights."
     )
-    dense_units: tuple[int, ...] | None = Field(default=None, description="Units of the decision layers.")
+    dense_units: tuple[PositiveInt, ...] | None = Field(
+        default=None, description="Units of the decision layers."
+    )
     dense_dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Dropout in the decision layers."
     )
@@ -306,6 +314,12 @@ class Bounds(Section):
 
     low: float = Field(gt=0, description="Lowest value.")
     high: float = Field(gt=0, description="Highest value.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
+        return self
 
 
 class TuningConfig(Section):

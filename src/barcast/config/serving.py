@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from barcast.config.base import Section
 
@@ -38,7 +38,11 @@ class GatewayConfig(Section):
 class ServingConfig(Section):
     """How predictions are asked for and answered."""
 
-    endpoint: str = Field(default="127.0.0.1:8500", description="Model server's gRPC address, host:port.")
+    endpoint: str = Field(
+        default="127.0.0.1:8500",
+        pattern=r":\d{1,5}$",
+        description="Model server's gRPC address, host:port.",
+    )
     deadline_seconds: float = Field(
         default=2.0, gt=0, le=60, description="Longest wait for one Predict call."
     )
@@ -70,7 +74,7 @@ class ServingConfig(Section):
         ge=0,
         description="Features may be this many intervals older than the newest stored bar of their symbol.",
     )
-    batch_sizes: tuple[int, ...] = Field(
+    batch_sizes: tuple[PositiveInt, ...] = Field(
         default=(1, 8, 32),
         min_length=1,
         description="Batch sizes the embedded server compiles at load, and pads to; more symbols than the largest go "

@@ -225,7 +225,7 @@ def create_app(
     async def guard(request: Request, call: Handler) -> Response:
         if request.url.path == "/healthz":  # a probe calls by address and learns nothing but that we run
             response: Response = Response("ok", media_type="text/plain")
-        elif (urlsplit(f"//{request.headers.get('host', '')}").hostname or "") not in allowed:
+        elif _host(request) not in allowed:
             response = HTMLResponse("This console is not called by that name.", 421)
         else:
             try:
@@ -342,12 +342,23 @@ def create_app(
     return app
 
 
+def _host(request: Request) -> str:
+    """The name that the request calls this console by; empty where it is no name at all."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _same_origin(request: Request) -> bool:
     """Browsers name the origin of a form; a request without one comes from no browser's page."""
     origin = request.headers.get("origin")
     if origin in (None, ""):
         return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-    return urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        return False
 
 
 async def _form(request: Request) -> dict[str, str] | None:

@@ -27,6 +27,8 @@ def fingerprint(p: Plan) -> str:
     """Identifies the features and the code that the state belongs to."""
     digest = hashlib.sha256()
     digest.update(repr((p.interval, p.names, p.state_at.tolist(), p.config.model_dump_json())).encode())
+    for feature in p.user:  # another formula may stand under the same name
+        digest.update(feature.digest.encode())
     digest.update(source_stamp(Path(__file__).with_name("plan.py"))[0].encode())
     return digest.hexdigest()
 

@@ -34,10 +34,11 @@ _KEYS = {"name", "formula", "lookback_bars", "unit", "source", "function"}
 
 @dataclass(frozen=True)
 class UserFeature:
-    """One feature of the user's file."""
+    """One feature of the user's file; `digest` is of the file's content."""
 
     spec: FeatureSpec
     function: Callable[[Arrays], Any]
+    digest: str
 
     def values(self, arrays: Arrays) -> npt.NDArray[np.float64]:
         """One value per bar.
@@ -78,13 +79,13 @@ def _load(path: str, digest: str) -> tuple[UserFeature, ...]:
     declared = getattr(user_file.module_of(path, digest), "FEATURES", None)
     if not isinstance(declared, list) or not declared:
         raise ConfigError(f"{path} defines no list FEATURES.", hint="See the guide `add a feature`.")
-    features = tuple(_one(path, entry) for entry in declared)
+    features = tuple(_one(path, digest, entry) for entry in declared)
     for feature in features:
         prove(feature)
     return features
 
 
-def _one(path: str, entry: Any) -> UserFeature:
+def _one(path: str, digest: str, entry: Any) -> UserFeature:
     if not isinstance(entry, Mapping) or set(entry) != _KEYS:
         came = sorted(entry) if isinstance(entry, Mapping) else type(entry).__name__
         raise ConfigError(f"An entry of FEATURES in {path} has {came}; {sorted(_KEYS)} were expected.")
@@ -96,7 +97,7 @@ def _one(path: str, entry: Any) -> UserFeature:
         )
     texts = [str(entry[key]) for key in ("name", "formula", "unit", "source")]
     return UserFeature(
-        FeatureSpec(texts[0], "user", texts[1], bars, texts[2], texts[3], bars), entry["function"]
+        FeatureSpec(texts[0], "user", texts[1], bars, texts[2], texts[3], bars), entry["function"], digest
     )
 
 

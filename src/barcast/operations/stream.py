@@ -2,8 +2,9 @@
 
 batch of the feed → streaming engine → the last look-back rows of each symbol → their windows. State is kept in a
 folder, so that a restart goes on where it stopped; what the table gained meanwhile is worked in first. Without usable
-state, or when the past changed in a way that the state cannot follow, the stream is warmed up from the whole table:
-correlations, higher intervals and recursive features reach far further back than a look-back.
+state, or when the past changed in a way that the state cannot follow (another program put a corrected or a missing bar
+into the table), the stream is warmed up from the whole table: correlations, higher intervals and recursive features
+reach far further back than a look-back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from barcast.bars.calendars import calendars_of
 from barcast.bars.feed import Batch
 from barcast.bars.ingest import open_store
 from barcast.bars.live import open_log
-from barcast.bars.schema import adjusted
+from barcast.bars.schema import PRICES, adjusted
 from barcast.config import Config
 from barcast.errors import DataError
 from barcast.features import StreamEngine
@@ -97,6 +98,7 @@ class LiveStream:
         if self._engine.newest is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._tails.version = self._version
         self._tails.save(self._folder / "rows.npz")
         self._engine.save(self._folder / "engine")
         self._kept = time.monotonic()
@@ -121,7 +123,9 @@ class LiveStream:
         self._version = self._bars.version
         newest = self._engine.newest
         assert newest is not None
-        if self._tails.newest_time != newest or self._other_factors():
+        if self._tails.newest_time != newest or self._past_changed(self._tails.version):
+            return False
+        if self._other_factors():
             return False
         if set(self._bars.symbols()) - set(self._engine.symbols):  # their past is missing in the state
             return False
@@ -140,12 +144,38 @@ class LiveStream:
         self.warmed += 1
 
     def _restated(self) -> bool:
-        """Bring the engine to factors that others than the feed wrote; whether that needs a warm-up instead."""
+        """Bring the engine to factors that others than the feed wrote; whether that needs a warm-up instead, as other
+        prices of theirs do."""
         commits = self._bars.commits_after(self._version)
         if not commits:
             return False
-        self._version = int(commits[-1]["version"])
-        return any(commit.get("origin") != "live" for commit in commits) and self._other_factors()
+        before, self._version = self._version, int(commits[-1]["version"])
+        if all(commit.get("origin") == "live" for commit in commits):
+            return False
+        return self._past_changed(before) or self._other_factors()
+
+    def _past_changed(self, before: int) -> bool:
+        """Whether the table, since its version `before`, got other prices or bars of a time that was streamed already.
+
+        Other factors are the matter of `_other_factors`. What the feed itself brought in time changes no past.
+        """
+        newest, commits = self._engine.newest, self._bars.commits_after(before)
+        if newest is None or self._bars.stands_at(before):
+            return False
+        quiet = ("replaced", "late")
+        if commits and all(
+            commit.get("origin", "live") == "live" and not any(int(commit.get(name, 0)) for name in quiet)
+            for commit in commits
+        ):
+            return False
+        try:
+            old = self._bars.read(end=newest, version=before)
+        except DataError:
+            return True  # cleaned away: nobody knows
+        now = self._bars.read(end=newest).join(old, on=_KEY, how="left", suffix="_before")
+        differs = pl.any_horizontal(pl.col(name) != pl.col(f"{name}_before") for name in (*PRICES, "volume"))
+        came = now.filter(pl.col("close_before").is_null())
+        return now.filter(differs).height > 0 or not self._tails.know(came)
 
     def _other_factors(self) -> bool:
         """As `_restated`, by a look into the table.

@@ -43,11 +43,13 @@ class Tails:
     Attributes:
         of: per symbol `times` and `known` (n,) us since 1970, `factors` (n, 2) the price and volume factor that each
             row's bar came with, `values` (n, F) float32.
+        version: of the table of bars, the one that the rows were last held against.
     """
 
     def __init__(self, names: Sequence[str], length: int) -> None:
         self.names, self.length = list(names), length
         self.of: dict[str, dict[str, Array]] = {}
+        self.version = -1
 
     @property
     def newest_time(self) -> datetime | None:
@@ -138,6 +140,7 @@ class Tails:
         arrays: dict[str, Any] = {
             f"{k}_{key}": tail[key] for k, tail in enumerate(self.of.values()) for key in _ARRAYS
         }
+        arrays["version"] = np.int64(self.version)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with temporary.open("wb") as file:
             np.savez(file, symbols=np.array(list(self.of)), names=np.array(self.names), **arrays)
@@ -152,6 +155,7 @@ class Tails:
         try:
             with np.load(path, allow_pickle=False) as file:
                 names, symbols = file["names"].tolist(), file["symbols"].tolist()
+                version = int(file["version"])
                 of = {s: {key: file[f"{k}_{key}"] for key in _ARRAYS} for k, s in enumerate(symbols)}
         except Exception as error:
             raise DataError(
@@ -159,4 +163,4 @@ class Tails:
             ) from error
         if names != self.names:
             raise DataError(f"The stream's rows in {path} are of other features.", hint="Delete the file.")
-        self.of = of
+        self.of, self.version = of, version

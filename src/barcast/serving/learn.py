@@ -15,6 +15,7 @@ import polars as pl
 
 from barcast import clock, names
 from barcast.bars import adjusted, calendars_of
+from barcast.bars.calendars import expected_closes
 from barcast.config import Config
 from barcast.config.decisions import DecisionsConfig
 from barcast.decisions.confidence import side_of
@@ -177,8 +178,10 @@ def _table(bars: pl.DataFrame, config: Config, shadow: Shadow) -> pl.DataFrame:
     whole = adjusted(bars)
     calendars = calendars_of(config)
     features = compute(whole, interval=config.interval, calendar=calendars, config=config.features)
-    made = labels.make(whole, horizon_bars=config.horizon_bars, config=config.labels)
-    known = labels.classify(made, info.thresholds).select(
+    # What training leaves out (a horizon over a long gap) is no lesson here either; nights are no gaps.
+    expected = expected_closes(whole, config.interval, calendars)
+    made = labels.make(whole, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected)
+    known = labels.classify(made.filter("valid"), info.thresholds).select(
         "symbol", "event_timestamp", "label_end_timestamp", "label"
     )
     return features.select("symbol", "event_timestamp", *info.feature_names).join(

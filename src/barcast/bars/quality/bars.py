@@ -11,7 +11,7 @@ from barcast import intervals
 from barcast.bars.quality.judge import Limit, judge
 from barcast.bars.quality.report import QualityReport
 from barcast.bars.schema import BARS, KEY, ROW_RULES, conform, content_hash
-from barcast.bars.universe import Universe, open_universe
+from barcast.bars.universe import Universe, day_of, open_universe
 from barcast.config.bars import QualityConfig
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _against_universe(bars: pl.DataFrame, interval: str, as_of: datetime, univer
         last = unique["event_timestamp"][-1]
         missing = int(calendar.gaps(unique, interval)["missing_bars"].sum())
         life = universe.symbols.get(name)
-        day = pl.col("event_timestamp").dt.date()
+        day = day_of("event_timestamp")
         outside = pl.lit(False)
         if life is not None and life.listed is not None:
             outside = outside | (day < life.listed)

@@ -16,8 +16,8 @@ import polars as pl
 
 from barcast import clock, intervals
 from barcast.bars.calendar import Calendar
-from barcast.bars.calendars import Calendars, distinct
-from barcast.bars.schema import TIME, check, conform
+from barcast.bars.calendars import Calendars, bar_opens, by_calendar
+from barcast.bars.schema import check, conform, number
 from barcast.bars.sources.base import between, selected
 from barcast.bars.sources.times import parse_times
 from barcast.bars.splits import with_factors
@@ -66,6 +66,7 @@ class FilesSource:
             )
         self._config, self._interval, self._calendars = config, interval, calendars
         self._by_symbol: dict[str, list[Path]] | None = None
+        self._texts: dict[Path, list[str]] = {}
 
     def symbols(self) -> list[str]:
         return sorted(self._index())
@@ -92,17 +93,21 @@ class FilesSource:
         if self._by_symbol is None:
             found: dict[str, list[Path]] = {}
             for file in list_files(Path(self._config.path)):
-                header = _read(file, rows=1)
-                column = self._match(header.columns).get("symbol")
-                names = (
-                    _read(file, columns=[column])[column].unique().cast(pl.String).to_list()
-                    if column
-                    else [_stem(file)]
-                )
-                for name in names:
+                matched = self._match(_read(file, rows=1).columns)
+                column = matched.get("symbol")
+                # A symbol such as 000001 or TRUE is a name, a time of the user's own format no epoch number.
+                written = [column, matched.get("timestamp") if self._config.time_format else None]
+                self._texts[file] = [name for name in written if name is not None]
+                for name in self._names(file, column) if column else [_stem(file)]:
                     found.setdefault(name, []).append(file)
             self._by_symbol = found
         return self._by_symbol
+
+    def _names(self, file: Path, column: str) -> list[str]:
+        names = _read(file, columns=[column], texts=[column])[column].unique().cast(pl.String)
+        if names.null_count():
+            raise DataError(f"{file}: a row has no symbol.", hint="Remove such rows or name their symbol.")
+        return names.to_list()
 
     def _match(self, columns: Sequence[str]) -> dict[str, str]:
         by_lower = {name.strip().lower(): name for name in columns}
@@ -120,7 +125,7 @@ class FilesSource:
         return matched
 
     def _bars(self, file: Path) -> pl.DataFrame:
-        raw = _read(file)
+        raw = _read(file, texts=self._texts[file])
         if raw.height == 0:
             raise DataError(f"{file} holds no rows.", hint="Remove the file or fill it.")
         matched = self._match(raw.columns)
@@ -134,13 +139,13 @@ class FilesSource:
             frame = frame.with_columns(symbol=pl.lit(_stem(file)))
         frame = frame.with_columns(symbol=pl.col("symbol").cast(pl.String))
         frame = frame.with_columns(event_timestamp=self._closes(frame, file)).drop("timestamp")
-        _ordered(frame, file)
-        if "adjusted_close" in frame.columns and "price_factor" not in frame.columns:
-            numbers = frame.with_columns(pl.col("open", "close", "adjusted_close").cast(pl.Float64))
-            frame = with_factors(numbers)
-        frame = conform(frame.drop("adjusted_close", strict=False), origin=str(file))
         self._spacing(frame, file)
-        return frame
+        _ordered(frame, file)
+        if {"open", "close", "adjusted_close"} <= set(frame.columns) and "price_factor" not in frame.columns:
+            for name in ("open", "close", "adjusted_close"):
+                frame = number(frame, name, str(file))
+            frame = with_factors(frame)
+        return conform(frame.drop("adjusted_close", strict=False), origin=str(file))
 
     def _closes(self, frame: pl.DataFrame, file: Path) -> pl.Series:
         parsed = parse_times(frame["timestamp"], self._config.timezone, self._config.time_format, str(file))
@@ -150,6 +155,10 @@ class FilesSource:
             local = parsed.dt.convert_time_zone(self._config.timezone)
             if (local.dt.time() == time(0)).all():  # dates written as midnights
                 parsed = local.dt.date()
+                if self._config.timestamp == "close":
+                    # Where the market never closes, a midnight is the end of the day before.
+                    endless = [s for s in frame["symbol"].unique() if self._calendars(s).always_open]
+                    parsed = (parsed - timedelta(days=1)).zip_with(frame["symbol"].is_in(endless), parsed)
         if parsed.dtype == pl.Date:
             if not daily:
                 raise DataError(
@@ -157,38 +166,52 @@ class FilesSource:
                     hint="Set interval: 1d, or give times.",
                 )
             return self._session_closes(frame["symbol"], parsed, file)
-        return parsed + length if self._config.timestamp == "open" else parsed
+        if self._config.timestamp == "close":
+            return parsed
+        if daily:
+            return parsed + length
+        return by_calendar(
+            frame["symbol"],
+            self._calendars,
+            lambda calendar, mine: calendar.bar_closes(parsed.filter(mine), self._interval),
+        )
 
     def _session_closes(self, symbols: pl.Series, dates: pl.Series, file: Path) -> pl.Series:
         """The close of each date's session, by the calendar of the row's symbol."""
-        out = pl.Series("close", [None] * len(dates), dtype=TIME)
-        for calendar in distinct(self._calendars, symbols.unique()):
-            mine = [s for s in symbols.unique() if self._calendars(s).name == calendar.name]
-            rows = symbols.is_in(mine)
-            closes = calendar.session_closes(dates)
-            none = closes.is_null() & rows
+
+        def closes(calendar: Calendar, mine: pl.Series) -> pl.Series:
+            days = dates.filter(mine)
+            found = calendar.session_closes(days)
+            none = found.is_null()
             if none.any():
                 raise DataError(
                     f"{file}: {none.sum()} date(s) are no session of calendar "
-                    f"{calendar.name}; first: {dates.filter(none)[0]}.",
+                    f"{calendar.name}; first: {days.filter(none)[0]}.",
                     hint="Set universe.calendar to the market's calendar (24/7 for crypto), or name the symbol's in "
                     "the universe file.",
                 )
-            out = closes.zip_with(rows, out)
-        return out
+            return found
+
+        return by_calendar(symbols, self._calendars, closes)
 
     def _spacing(self, frame: pl.DataFrame, file: Path) -> None:
         """Refuse a file of another interval: bars closer than the interval, or all of them farther apart."""
-        steps = frame.select(
-            pl.col("event_timestamp").diff().over("symbol").drop_nulls().dt.total_seconds()
-        ).to_series()
         length = intervals.seconds(self._interval)
+        times = frame.select("symbol", "event_timestamp")
+        if length < 86400:  # the last bar of a session may be short: opens are evenly apart, closes are not
+            times = times.with_columns(event_timestamp=bar_opens(times, self._interval, self._calendars))
+        steps = (
+            times.sort("symbol", "event_timestamp")
+            .select(pl.col("event_timestamp").diff().over("symbol").dt.total_seconds())
+            .to_series()
+        )
+        steps = steps.filter(steps > 0)  # a bar that occurs twice is another error
         if steps.len() == 0 or length >= 86400:
             wrong = steps.len() > 0 and int(steps.median() or 0) < 3600 * 6  # type: ignore[arg-type]
         else:
             shortest = steps.min()
             too_close = shortest != length and float((steps < length).cast(pl.Float64).mean() or 0) > 0.01  # type: ignore[arg-type]
-            wrong = too_close or steps.mode()[0] > length
+            wrong = too_close or int(steps.mode().min() or 0) > length  # type: ignore[arg-type]
         if wrong:
             raise DataError(
                 f"{file} holds bars mostly {int(steps.mode()[0])} s apart; the configured interval is "
@@ -222,13 +245,22 @@ def _stem(file: Path) -> str:
     return unslug(name) if "_2f" in name else name
 
 
-def _read(file: Path, *, rows: int | None = None, columns: list[str] | None = None) -> pl.DataFrame:
+def _read(
+    file: Path, *, rows: int | None = None, columns: list[str] | None = None, texts: Sequence[str] = ()
+) -> pl.DataFrame:
+    """The file's rows; of a CSV file the columns `texts` stay as they are written."""
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty (0 bytes).", hint="Remove it or write it again.")
     try:
-        if file.suffix in (".parquet", ".pq"):
+        if file.suffix.lower() in (".parquet", ".pq"):
             return pl.read_parquet(file, n_rows=rows, columns=columns)
-        return pl.read_csv(file, n_rows=rows, columns=columns, infer_schema_length=None)
+        return pl.read_csv(
+            file,
+            n_rows=rows,
+            columns=columns,
+            infer_schema_length=None,
+            schema_overrides=dict.fromkeys(texts, pl.String),
+        )
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(

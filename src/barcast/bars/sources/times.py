@@ -7,19 +7,27 @@ import polars as pl
 from barcast.bars.schema import TIME
 from barcast.errors import DataError
 
+# Signs of a time of day in a format; without one it is of dates.
+_OF_DAY = ("%H", "%k", "%I", "%l", "%R", "%T", "%r", "%X", "%c", "%s", "%+")
+
 
 def parse_times(times: pl.Series, timezone: str, time_format: str, origin: str) -> pl.Series:
     """Instants in UTC, or dates where the texts are dates.
 
-    Numbers are epoch seconds, milliseconds, microseconds or nanoseconds, told by their size.
+    Numbers are read by `time_format` where there is one; else they are epoch seconds, milliseconds, microseconds or
+    nanoseconds, told by their size.
 
     Raises:
         DataError: not times, or local times that do not exist or occur twice at a daylight-saving change.
     """
+    if times.dtype.is_float():
+        times = times.fill_nan(None)
     if times.null_count():
         raise DataError(f"{origin}: {times.null_count()} row(s) have no time.", hint="Remove them.")
     if times.dtype == pl.Date:
         return times
+    if time_format and times.dtype.is_integer():  # such as 20240131
+        times = times.cast(pl.String)
     if times.dtype.is_numeric():
         return _epoch(times, origin)
     if times.dtype == pl.String:
@@ -60,7 +68,7 @@ def _epoch(times: pl.Series, origin: str) -> pl.Series:
 def _text(times: pl.Series, time_format: str, origin: str) -> pl.Series:
     try:
         if time_format:
-            if "%H" not in time_format and "%s" not in time_format:
+            if not any(sign in time_format for sign in _OF_DAY):
                 return times.str.to_date(time_format)
             has_zone = "%z" in time_format
             return times.str.to_datetime(time_format, time_unit="us", time_zone="UTC" if has_zone else None)

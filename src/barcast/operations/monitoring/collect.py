@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from barcast import clock, labels
+from barcast.bars.calendars import calendars_of, expected_closes
 from barcast.bars.ingest import LIVE_KINDS, open_store
 from barcast.bars.schema import adjusted, empty
 from barcast.config import Config
@@ -83,8 +84,14 @@ class Collected:
         """Usable labels of all bars, without classes (each model has its own limits)."""
         if self.bars.is_empty():
             return pl.DataFrame()
+        bars = adjusted(self.bars)
+        # By the calendar, as in training: a night or a weekend is no gap.
+        expected = expected_closes(bars, self.config.interval, calendars_of(self.config))
         made = labels.make(
-            adjusted(self.bars), horizon_bars=self.config.horizon_bars, config=self.config.labels
+            bars,
+            horizon_bars=self.config.horizon_bars,
+            config=self.config.labels,
+            expected_times=expected,
         )
         return made.filter("valid")
 
