@@ -26,7 +26,7 @@ class Prepared:
 
     Attributes:
         bars, features, dataset: artifacts.
-        data: content hash of the bars: with the configuration, the key of every cached step.
+        data: hash of the bars and the user's own files: with the configuration, the key of every cached step.
         batches: lists of models to train, one a pod, so that hundreds of symbols are not hundreds of pods.
     """
 

@@ -17,9 +17,9 @@ def ingest(config: str, run_id: str, bars: dsl.Output[dsl.Dataset], start: str =
         end: up to this time only.
 
     Returns:
-        The snapshot's content hash: with the configuration, the key of every cached step.
+        Hash of the snapshot's content and the user's own files: with the configuration, the key of every cached step.
     """
     from barcast import steps
 
     bars.metadata.update(steps.ingest(config, run_id, bars.path, start, end))
-    return bars.metadata["data_hash"]
+    return bars.metadata["cache_key"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from barcast import clock
+from barcast import clock, user_file
+from barcast.config import Config
 from barcast.steps._record import Run, step
 
 
@@ -20,7 +22,8 @@ def ingest(run: Run, bars_path: str, start: str = "", end: str = "") -> dict[str
         start, end: ask the source for bars that close in (start, end] only; empty: no bound.
 
     Returns:
-        Lineage: table version, content hash, rows, symbols, first and last close.
+        Lineage: table version, content hash, rows, symbols, first and last close; and `cache_key`, which with the
+        configuration names all that a cached step may lean on.
     """
     from barcast.bars.ingest import ingest as bring
 
@@ -30,9 +33,11 @@ def ingest(run: Run, bars_path: str, start: str = "", end: str = "") -> dict[str
     store = report.store
     snapshot = store.read()
     snapshot.write_parquet(bars_path)
+    data_hash = store.content_hash()
     lineage = {
         "data_version": store.version,
-        "data_hash": store.content_hash(),
+        "data_hash": data_hash,
+        "cache_key": _cache_key(run.config, data_hash),
         "rows": snapshot.height,
         "symbols": ",".join(snapshot["symbol"].unique().sort()),
         "first": snapshot["event_timestamp"].min().isoformat(),  # type: ignore[union-attr]
@@ -44,6 +49,16 @@ def ingest(run: Run, bars_path: str, start: str = "", end: str = "") -> dict[str
         f"{report.replaced:,} corrected"
     )
     return lineage
+
+
+def _cache_key(config: Config, data_hash: str) -> str:
+    """The hash of the bars, and of the user's own files: the configuration holds only their paths."""
+    files = {
+        "features.user_features": config.features.user_features,
+        "labels.user_labels": config.labels.user_labels,
+    }
+    digests = [user_file.content_of(path, setting)[1] for setting, path in files.items() if path]
+    return hashlib.sha256("\n".join([data_hash, *digests]).encode()).hexdigest() if digests else data_hash
 
 
 @step
