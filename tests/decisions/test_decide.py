@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from barcast.config.decisions import DecisionsConfig
 from barcast.decisions import (
@@ -118,6 +119,28 @@ def test_reducing_an_opposite_position_passes_the_guards_of_new_risk() -> None:
     )
     assert rules(account=short) == set()
     assert "emergency_stop" in rules(account=short.model_copy(update={"emergency_reason": "x"}))
+
+
+def test_reducing_under_a_guard_of_new_risk_does_not_go_beyond_what_is_held() -> None:
+    short = Account(
+        equity=840.0, peak_equity=1000.0, positions=(Position(symbol="AAA", quantity=-0.5, price=100.0),)
+    )
+    advice = decide(GOOD, short, MARKET, CONFIG)
+    assert (advice.side, advice.size) == (1, pytest.approx(50 / 840))  # out of the short, not into a long
+    assert advice.only_closes
+    assert advice.notes[-1].startswith("drawdown: reduced to the held")
+    calm = decide(GOOD, short.model_copy(update={"peak_equity": 840.0}), MARKET, CONFIG)
+    assert calm.size > 0.2
+    assert not calm.only_closes
+
+
+def test_account_with_times_without_a_zone_is_refused() -> None:
+    """They cannot be compared with bars: every answer would fail."""
+    trade = {"symbol": "AAA", "opened_at": "2024-05-01T11:00:00"}
+    with pytest.raises(ValidationError, match="timezone"):
+        Account.model_validate({"equity": 1.0, "peak_equity": 1.0, "trades": [trade]})
+    with_zone = {**trade, "opened_at": "2024-05-01T11:30:00Z"}
+    assert decide(GOOD, EMPTY.model_copy(update={"trades": (Trade(**with_zone),)}), MARKET, CONFIG).side == 1
 
 
 @pytest.mark.parametrize(("confidence", "size"), [(0.64, 0.0), (0.66, 0.5), (0.72, 1.0), (0.85, 1.5)])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Band = Literal["below", "low", "normal", "high"]
 
@@ -98,8 +98,8 @@ class Trade(_Record):
     """A finished trade: what the cool-down and the trade counters look at."""
 
     symbol: str = Field(min_length=1, max_length=64)
-    opened_at: datetime
-    closed_at: datetime | None = None
+    opened_at: AwareDatetime
+    closed_at: AwareDatetime | None = None
     net_return: float | None = Field(
         default=None, allow_inf_nan=False, description="Simple return after costs; None while open."
     )
@@ -161,6 +161,7 @@ class Advice:
         side: +1, -1, or 0 when nothing is advised.
         wanted_side: the side the signal pointed to before any rule.
         side_confidence: calibrated p(side) / (p(side) + p(opposite)).
+        only_closes: the trade may reduce what is held and not go beyond it.
     """
 
     symbol: str
@@ -172,6 +173,7 @@ class Advice:
     sizes: SizeSteps
     refusals: tuple[RuleRefusal, ...] = ()
     notes: tuple[str, ...] = ()
+    only_closes: bool = False
 
     @property
     def action(self) -> Literal["SELL", "HOLD", "BUY"]:
