@@ -205,6 +205,8 @@ def test_update_due_with_counts_follows_the_schedule() -> None:
     assert [update_due(fresh, n, config) for n in (50, 99, 100)] == [False, False, True]
     after = fresh.model_copy(update={"updates": 1, "trades_seen": 100})
     assert [update_due(after, n, config) for n in (149, 150)] == [False, True]
+    back = after.model_copy(update={"updates": 0, "trades_seen": 150, "reverts": 1})  # at the champion again
+    assert [update_due(back, n, config) for n in (150, 199, 200)] == [False, False, True]
     assert learning_rate(after.model_copy(update={"updates": 3}), config) == pytest.approx(1e-4 * 0.95**3)
 
 
