@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zipfile
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ from barcast.errors import ServingError
 from barcast.models.calibration import Calibration
 from barcast.serving.protos import model_server_config_pb2
 
+# What numpy raises for a file that is no archive, is cut short, or is empty.
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 
 
@@ -63,7 +66,7 @@ class VersionFiles:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: np.asarray(arrays[name], dtype=np.float64) for name in arrays.files}
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise ServingError(
                 f"{path} cannot be read ({error}).", hint="Promote the version again."
             ) from error
@@ -152,7 +155,7 @@ class LiveReader:
         """The present table; empty when nothing was promoted yet.
 
         Raises:
-            ServingError: the file is there and cannot be parsed, and no earlier reading is known.
+            ServingError: the file is there and cannot be parsed.
         """
         path, policy = self.folder / "models.config", self.folder / "traffic.json"
         with self._lock:
