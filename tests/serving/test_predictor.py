@@ -340,3 +340,30 @@ def test_under_the_predictions_stands_the_rule_that_refused(
     said = printed(world, capsys)
     assert "no trade by emergency_stop: AAA, BBB, CCC. Emergency stop: flash crash (pulled by ana" in said
     assert said.count("emergency_stop") == 1
+
+
+def test_a_shadow_that_cannot_be_recorded_disturbs_nobody(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.6, 0.3, 0.1))
+    log = PredictionLog(world.workspace.logs / "p.db")
+    log.close()
+    with world.predictor(log=log) as predictor:
+        assert predictor.predict(["AAA"])[0].status == "success"
+
+
+def test_a_shadow_is_judged_by_its_own_reference(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.1, 0.3, 0.6))
+    world.files("w.universal", 2, {}, mean=np.full(F, 50.0), scale=np.ones(F), distance=np.ones(100))
+    log = PredictionLog(world.workspace.logs / "p.db")
+    with world.predictor(log=log) as predictor:
+        predictor.predict(["AAA"])
+        predictor.drain()
+    refusals = dict(log.predictions().select("arm", "refusals").iter_rows())
+    assert refusals == {"champion": "", "shadow": "outlier"}

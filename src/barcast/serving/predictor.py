@@ -97,7 +97,7 @@ class Predictor:
             config.lookback_bars,
             live=config.source.kind in _LIVE_SOURCES,
         )
-        self._shadows: list[Future[None]] = []
+        self._shadows: set[Future[None]] = set()
         self.chain = Chain(
             self.client,
             self.live,
@@ -327,22 +327,27 @@ class Predictor:
         if self.log is None:
             return
         for link, group in groups.items():
-            self._shadows.append(self.chain.submit(partial(self._ask_shadow, link, group, account, market)))
-        self._shadows = [job for job in self._shadows if not job.done()]
+            job = self.chain.submit(partial(self._ask_shadow, link, group, account, market))
+            self._shadows.add(job)
+            job.add_done_callback(self._shadows.discard)
 
     def _ask_shadow(self, link: Link, group: dict[str, Situation], account: Account, market: Market) -> None:
-        windows = {s: one.window for s, one in group.items() if one.window is not None}
         try:
-            found = self.chain.ask(link, windows)
-        except ServingError as error:
-            _log.info("shadow not answered", model=link.model, version=link.version, error=str(error))
-            return
+            self._copy(link, group, account, market)
+        except Exception as error:  # nobody waits for it, and `close` must not meet it
+            words = f"{type(error).__name__}: {error}"[:300]
+            _log.warning("shadow not recorded", model=link.model, version=link.version, error=words)
+
+    def _copy(self, link: Link, group: dict[str, Situation], account: Account, market: Market) -> None:
+        windows = {s: one.window for s, one in group.items() if one.window is not None}
+        found = self.chain.ask(link, windows)
+        files = self.live.files(str(link.model), int(link.version or 0))
         answers = []
         for symbol, outputs in found.items():
             if isinstance(outputs, str | ServingError):
                 continue
             raw = RawAnswer(link, outputs)
-            situation = replace(group[symbol], raw=raw)
+            situation = replace(group[symbol], raw=raw, files=files)
             signal = signal_of(situation, self.config)
             advice = decide(signal, account, market, self.config.decisions)
             answers.append(build(situation, signal, advice, market, self.config))
