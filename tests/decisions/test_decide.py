@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -216,6 +217,21 @@ def test_together_with_contradicting_correlated_signals_keeps_the_stronger() -> 
     (refusal,) = advice["BBB"].refusals
     assert refusal.rule == "conflict"
     assert "Contradicts AAA (correlation +0.90)" in refusal.message
+
+
+def test_together_with_hundreds_of_signals_is_quick() -> None:
+    names = tuple(f"S{i:03}" for i in range(500))
+    apart = tuple(tuple(float(i == j) for j in range(500)) for i in range(500))
+    signals = [replace(GOOD, symbol=name) for name in names]
+    market = Market(AT, 3600.0, names, {}, apart)
+    began = time.perf_counter()
+    decide_together(signals, EMPTY, market, CONFIG)
+    assert time.perf_counter() - began < 1.5  # looking each pair up by its names took twice that
+
+
+def test_account_holds_as_many_positions_as_symbols_can_be_asked_for() -> None:
+    held = tuple(Position(symbol=f"S{i}", quantity=1.0, price=1.0) for i in range(5000))
+    assert len(Account(equity=1e6, peak_equity=1e6, positions=held).positions) == 5000
 
 
 def test_together_with_many_signals_shares_limits_in_order_of_opportunity() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -68,9 +69,12 @@ class Market:
         """Correlation of two symbols; 0 where it is not known, 1 with itself."""
         if left == right:
             return 1.0
-        if left not in self.symbols or right not in self.symbols or not self.correlation:
-            return 0.0
-        return self.correlation[self.symbols.index(left)][self.symbols.index(right)]
+        i, j = self._places.get(left), self._places.get(right)
+        return self.correlation[i][j] if i is not None and j is not None and self.correlation else 0.0
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {symbol: i for i, symbol in enumerate(self.symbols)}
 
 
 _MOST = 1e18  # of anything counted or priced: their products stay finite
@@ -110,7 +114,7 @@ class Account(_Record):
 
     equity: float = Field(gt=0, le=_MOST, allow_inf_nan=False)
     peak_equity: float = Field(gt=0, le=_MOST, allow_inf_nan=False)
-    positions: tuple[Position, ...] = Field(default=(), max_length=1000)
+    positions: tuple[Position, ...] = Field(default=(), max_length=10_000)
     trades: tuple[Trade, ...] = Field(default=(), max_length=10_000)
     emergency_reason: str = Field(
         default="", max_length=500, description="Why everything is stopped; empty when it is not."

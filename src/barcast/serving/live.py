@@ -149,7 +149,7 @@ class LiveReader:
         self._lock = threading.Lock()
         self._stamp: tuple[Any, Any] = (None, None)
         self._table = LiveTable(workspace)
-        self._files: dict[tuple[str, int, int], VersionFiles] = {}
+        self._files: dict[tuple[str, int], tuple[int, VersionFiles]] = {}
 
     def read(self) -> LiveTable:
         """The present table; empty when nothing was promoted yet.
@@ -165,22 +165,22 @@ class LiveReader:
                 traffic = _parse_traffic(policy) if stamp[1] is not None else {}
                 self._table = LiveTable(self.workspace, models, traffic)
                 self._stamp = stamp
+                live = {(model, version) for model, labels in models.items() for version in labels.values()}
+                self._files = {key: kept for key, kept in self._files.items() if key in live}
             return self._table
 
     def files(self, model: str, version: int) -> VersionFiles:
-        """The small files of a version, kept while its directory is the same one."""
+        """The small files of a version, kept while its directory is the same one and the version is live."""
         folder = self.folder / model / str(version)
         try:
             inode = folder.stat().st_ino
         except FileNotFoundError:
             return VersionFiles(folder)
-        key = (model, version, inode)
         with self._lock:
-            if key not in self._files:
-                if len(self._files) > 256:  # versions come and go; the table must not grow for ever
-                    self._files.clear()
-                self._files[key] = VersionFiles(folder)
-            return self._files[key]
+            kept = self._files.get((model, version))
+            if kept is None or kept[0] != inode:
+                kept = self._files[model, version] = (inode, VersionFiles(folder))
+            return kept[1]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
