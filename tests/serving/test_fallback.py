@@ -218,6 +218,16 @@ def test_a_bar_that_comes_while_windows_are_read_does_not_make_them_stale(
     assert answer.feature_timestamp == newest
 
 
+@pytest.mark.timeout(60)
+def test_a_clock_set_back_does_not_make_an_answer_wait_for_it(full: World) -> None:
+    newest = full.bars["event_timestamp"].max()
+    full.store.put("AAA", newest - timedelta(hours=1), np.zeros((T, F)))
+    with clock.fixed(newest - timedelta(hours=3)), full.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    assert answer.fallback is not None
+    assert "stale features" in answer.fallback.reasons[0]
+
+
 def test_predict_with_everything_old_by_the_clock_is_refused(full: World) -> None:
     full.config = full.config.model_copy(
         update={"serving": full.config.serving.model_copy(update={"max_stale_bars": 2.0})}
