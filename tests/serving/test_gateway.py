@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from serving_world import World
 from barcast import logs
 from barcast.errors import RefusedError, ServingError
 from barcast.serving import state
+from barcast.serving.client import ModelClient
 from barcast.serving.gateway import create_app, middleware, security
 from barcast.serving.gateway.security import KeyFile, RateLimit
 from barcast.serving.prediction_log import PredictionLog
@@ -327,6 +330,28 @@ def test_models_and_metrics_name_what_is_live(door: Door) -> None:
     assert 'barcast_answers_total{fallback="false",kind="universal",link="universal"} 1.0' in answers
     assert 'barcast_answers_total{fallback="true",kind="rules",link="rules"} 1.0' in answers
     assert "barcast_gateway_requests_total" in text
+
+
+def test_models_ask_a_silent_server_once_and_not_for_each(door: Door) -> None:
+    world, client, _ = door
+    world.live({f"w.S{i}": {"stable": 1} for i in range(5)})
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        predictor = world.predictor(client=ModelClient(f"127.0.0.1:{silent.getsockname()[1]}"))
+        app = create_app(predictor, PredictionLog(world.workspace.logs / "p.db"))
+        began = time.perf_counter()
+        with TestClient(app) as other:
+            other.headers.update(client.headers)
+            answer = other.get("/v1/models").json()
+    assert [model["server"] for model in answer] == [{}] * 5
+    assert time.perf_counter() - began < 4.0  # a second each before
+
+
+def test_portfolio_leaves_the_log_to_what_the_account_is_advised(door: Door) -> None:
+    _, client, log = door
+    client.post("/v1/stop", json={"by": "ana", "reason": "flash crash"})
+    assert client.get("/v1/portfolio").status_code == 200
+    client.get("/v1/predictions")
+    assert set(log.predictions()["advised"]) == {"HOLD"}
 
 
 def test_health_with_damaged_table_is_503_and_says_why(door: Door) -> None:

@@ -135,9 +135,7 @@ class Chain:
         chain.append(Link("rules", "rules"))
         return chain
 
-    def answer(
-        self, windows: Mapping[str, Window | str], *, outputs: tuple[str, ...] = ()
-    ) -> dict[str, RawAnswer | str]:
+    def answer(self, windows: Mapping[str, Window | str]) -> dict[str, RawAnswer | str]:
         """An answer for each symbol, or the reason of the refusal.
 
         Args:

@@ -193,10 +193,13 @@ class Predictor:
         """
         from barcast.decisions.portfolio import allocate
 
+        # no advice, so none in the log: it would stand there for what the account is advised at this bar
+        self.book.refresh()
+        situations, _ = self._situations(self._wanted(symbols))
         expected = {
-            a.symbol: a.expected_return
-            for a in self.predict(symbols)
-            if a.expected_return is not None and a.model_kind != "rules"
+            symbol: float(one.raw.outputs["expected_return"])
+            for symbol, one in situations.items()
+            if one.raw.link.kind != "rules"
         }
         if not expected:
             raise ServingError(
