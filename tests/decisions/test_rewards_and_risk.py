@@ -199,6 +199,11 @@ def test_emergency_stop_with_trigger_is_lifted_by_a_person_only() -> None:
         lifted.lift("Ana", "checked", AT)
 
 
+def test_stop_with_long_words_fits_into_the_account() -> None:
+    stop = EmergencyStop().pull("x" * 200, "y" * 1000, AT)
+    Account(equity=1.0, peak_equity=1.0, emergency_reason=stop.reason)
+
+
 def test_update_due_with_counts_follows_the_schedule() -> None:
     config = LearningConfig()
     fresh = LearningState(parent="w.universal/1")
