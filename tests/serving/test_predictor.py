@@ -265,6 +265,15 @@ def test_traffic_with_broken_canary_is_answered_by_the_champion(world: World) ->
     assert "NOT_FOUND" in answer.fallback.reasons[0]
 
 
+def test_traffic_without_a_share_that_is_a_number_costs_no_answer(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "ab", "share": "half", "version": 2}},
+    )
+    with world.predictor() as predictor:
+        assert predictor.predict(["AAA"])[0].model_version == 1
+
+
 def test_traffic_with_shadow_logs_both_and_answers_the_champion(world: World) -> None:
     world.live(
         {"w.universal": {"stable": 1, "canary": 2}},

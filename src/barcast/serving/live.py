@@ -199,7 +199,11 @@ def _parse_traffic(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(loaded, dict):
         return {}
-    return {str(k): v for k, v in loaded.items() if isinstance(v, dict)}
+    return {
+        str(k): v
+        for k, v in loaded.items()
+        if isinstance(v, dict) and isinstance(v.get("share", 0.0), int | float)
+    }
 
 
 def _parse(path: Path) -> dict[str, dict[str, int]]:

@@ -104,11 +104,12 @@ def run(
         past = raw.filter(pl.col("event_timestamp") <= start)
         if past.height:
             book.update(past)
-        frame = frame.filter(pl.col("event_timestamp") > start)
+        frame, raw = (bars.filter(pl.col("event_timestamp") > start) for bars in (frame, raw))
     matrix = _Correlations(book, config)
-    for part in frame.partition_by("event_timestamp", maintain_order=True):
+    closes = [bars.partition_by("event_timestamp", maintain_order=True) for bars in (frame, raw)]
+    for part, traded in zip(*closes, strict=True):
         at: datetime = part["event_timestamp"][0]
-        book.update(raw.filter(pl.col("event_timestamp") == at))
+        book.update(traded)
         paper_bars = {
             row["symbol"]: PaperBar(
                 row["open"], row["close"], row["volume"] / row["volume_factor"], row["price_factor"]
