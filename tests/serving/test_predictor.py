@@ -14,7 +14,9 @@ import pytest
 from model_double import outputs
 from serving_world import F, T, World, linear_reference, make_bars
 
+from barcast import clock
 from barcast.cli._prediction_table import show
+from barcast.decisions.types import Account, Trade
 from barcast.serving import state
 from barcast.serving.caches import Window
 from barcast.serving.prediction_log import PredictionLog
@@ -272,6 +274,21 @@ def test_traffic_without_a_share_that_is_a_number_costs_no_answer(world: World) 
     )
     with world.predictor() as predictor:
         assert predictor.predict(["AAA"])[0].model_version == 1
+
+
+@pytest.mark.parametrize(("kind", "rules"), [("ccxt", ["trades_per_hour"]), ("files", [])])
+def test_trades_since_the_last_close_count_where_bars_come_in_live(
+    world: World, kind: str, rules: list[str]
+) -> None:
+    newest = world.bars["event_timestamp"].max()
+    source = world.config.source.model_copy(update={"kind": kind})
+    world.config = world.config.model_copy(update={"source": source})
+    trades = tuple(Trade(symbol="CCC", opened_at=newest + timedelta(minutes=m)) for m in (5, 10, 15, 20))
+    account = Account(equity=1000.0, peak_equity=1000.0, trades=trades)
+    with clock.fixed(newest + timedelta(minutes=30)), world.predictor() as predictor:
+        decision = predictor.predict(["AAA"], account=account)[0].decision
+    assert decision is not None
+    assert [refusal.rule for refusal in decision.refusals] == rules
 
 
 def test_traffic_with_shadow_logs_both_and_answers_the_champion(world: World) -> None:
