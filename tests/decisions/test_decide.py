@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from barcast.config.decisions import DecisionsConfig
 from barcast.decisions import (
@@ -120,6 +122,28 @@ def test_reducing_an_opposite_position_passes_the_guards_of_new_risk() -> None:
     assert "emergency_stop" in rules(account=short.model_copy(update={"emergency_reason": "x"}))
 
 
+def test_reducing_under_a_guard_of_new_risk_does_not_go_beyond_what_is_held() -> None:
+    short = Account(
+        equity=840.0, peak_equity=1000.0, positions=(Position(symbol="AAA", quantity=-0.5, price=100.0),)
+    )
+    advice = decide(GOOD, short, MARKET, CONFIG)
+    assert (advice.side, advice.size) == (1, pytest.approx(50 / 840))  # out of the short, not into a long
+    assert advice.only_closes
+    assert advice.notes[-1].startswith("drawdown: reduced to the held")
+    calm = decide(GOOD, short.model_copy(update={"peak_equity": 840.0}), MARKET, CONFIG)
+    assert calm.size > 0.2
+    assert not calm.only_closes
+
+
+def test_account_with_times_without_a_zone_is_refused() -> None:
+    """They cannot be compared with bars: every answer would fail."""
+    trade = {"symbol": "AAA", "opened_at": "2024-05-01T11:00:00"}
+    with pytest.raises(ValidationError, match="timezone"):
+        Account.model_validate({"equity": 1.0, "peak_equity": 1.0, "trades": [trade]})
+    with_zone = {**trade, "opened_at": "2024-05-01T11:30:00Z"}
+    assert decide(GOOD, EMPTY.model_copy(update={"trades": (Trade(**with_zone),)}), MARKET, CONFIG).side == 1
+
+
 @pytest.mark.parametrize(("confidence", "size"), [(0.64, 0.0), (0.66, 0.5), (0.72, 1.0), (0.85, 1.5)])
 def test_confidence_band_scales_the_size_as_documented(confidence: float, size: float) -> None:
     wide = {"max_position_share": 1.0, "max_correlated_share": 1.0, "target_volatility": 10.0}
@@ -193,6 +217,21 @@ def test_together_with_contradicting_correlated_signals_keeps_the_stronger() -> 
     (refusal,) = advice["BBB"].refusals
     assert refusal.rule == "conflict"
     assert "Contradicts AAA (correlation +0.90)" in refusal.message
+
+
+def test_together_with_hundreds_of_signals_is_quick() -> None:
+    names = tuple(f"S{i:03}" for i in range(500))
+    apart = tuple(tuple(float(i == j) for j in range(500)) for i in range(500))
+    signals = [replace(GOOD, symbol=name) for name in names]
+    market = Market(AT, 3600.0, names, {}, apart)
+    began = time.perf_counter()
+    decide_together(signals, EMPTY, market, CONFIG)
+    assert time.perf_counter() - began < 1.5  # looking each pair up by its names took twice that
+
+
+def test_account_holds_as_many_positions_as_symbols_can_be_asked_for() -> None:
+    held = tuple(Position(symbol=f"S{i}", quantity=1.0, price=1.0) for i in range(5000))
+    assert len(Account(equity=1e6, peak_equity=1e6, positions=held).positions) == 5000
 
 
 def test_together_with_many_signals_shares_limits_in_order_of_opportunity() -> None:

@@ -199,12 +199,19 @@ def test_emergency_stop_with_trigger_is_lifted_by_a_person_only() -> None:
         lifted.lift("Ana", "checked", AT)
 
 
+def test_stop_with_long_words_fits_into_the_account() -> None:
+    stop = EmergencyStop().pull("x" * 200, "y" * 1000, AT)
+    Account(equity=1.0, peak_equity=1.0, emergency_reason=stop.reason)
+
+
 def test_update_due_with_counts_follows_the_schedule() -> None:
     config = LearningConfig()
     fresh = LearningState(parent="w.universal/1")
     assert [update_due(fresh, n, config) for n in (50, 99, 100)] == [False, False, True]
     after = fresh.model_copy(update={"updates": 1, "trades_seen": 100})
     assert [update_due(after, n, config) for n in (149, 150)] == [False, True]
+    back = after.model_copy(update={"updates": 0, "trades_seen": 150, "reverts": 1})  # at the champion again
+    assert [update_due(back, n, config) for n in (150, 199, 200)] == [False, False, True]
     assert learning_rate(after.model_copy(update={"updates": 3}), config) == pytest.approx(1e-4 * 0.95**3)
 
 

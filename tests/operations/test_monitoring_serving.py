@@ -110,6 +110,20 @@ def test_errors_slowness_lost_records_and_the_breaker_are_alerts_and_clear(
     assert again.at - quiet.at < timedelta(minutes=5)
 
 
+def test_a_page_that_did_not_answer_once_brings_no_old_errors_back(
+    tmp_path: Path, pages: SimpleNamespace
+) -> None:
+    plain = worlds.config(tmp_path)
+    gateway = plain.gateway.model_copy(update={"port": pages.port})
+    monitor = Monitor(plain.model_copy(update={"gateway": gateway}))
+    pages.gateway.count("log_failure", {"error": "OSError"})
+    assert names(monitor.look()) == {"PredictionLogFailing"}
+    assert names(monitor.look()) == set()
+    away = gateway.model_copy(update={"port": 1})
+    assert names(Monitor(plain.model_copy(update={"gateway": away})).look()) == set()
+    assert names(monitor.look()) == set()
+
+
 def test_fallbacks_are_judged_once_there_are_enough_answers(tmp_path: Path) -> None:
     world = worlds.build(tmp_path, num_bars=600)
     asked = {"model": "watched.linear", "version": 1, "symbols": ("SIM0000",)}

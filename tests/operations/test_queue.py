@@ -260,3 +260,14 @@ def test_lost_connections_are_made_again(server: Any, tmp_path: Path) -> None:
 
     assert queue._store.run(work) == "answered"
     assert len(calls) == 2
+
+
+def test_a_symbol_with_a_very_long_name_keeps_no_other_from_being_claimed(tmp_path: Path) -> None:
+    queue = TrainingQueue(Workspace("w", tmp_path), QueueConfig())
+    queue.request_training("漢" * 64, 90)  # 576 characters as a file name
+    queue.request_training("AAA", 10)
+    claimed = [queue.claim(), queue.claim()]
+    assert [lease.symbol for lease in claimed if lease is not None] == ["漢" * 64, "AAA"]
+    for lease in claimed:
+        assert lease is not None
+        queue.complete(lease)

@@ -132,3 +132,12 @@ def test_a_wrong_parameter_is_refused_with_what_would_be_right(
     with pytest.raises(ConfigError) as raised:
         read_arguments(pipeline, [word])
     assert message in f"{raised.value.message} {raised.value.hint}"
+
+
+def test_a_run_that_cannot_begin_gives_its_turn_back(tmp_path: Path) -> None:
+    """As on a full disk: a scheduler lives on, and its next run must not be refused."""
+    config = load(write(tmp_path / "c.yaml", storage={"root": str(tmp_path)}))
+    (config.open_workspace().runs / "training-1").mkdir(parents=True)
+    with pytest.raises(FileExistsError):
+        next(runs.run_pipeline(config, "training", "training-1"))
+    os.close(runs._lock(config.open_workspace()))

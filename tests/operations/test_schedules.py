@@ -25,6 +25,7 @@ from barcast.cli.schedule import app
 from barcast.config import Config, load
 from barcast.errors import BarcastError, ConfigError, RefusedError
 from barcast.operations import cron, triggers
+from barcast.operations.one_scheduler import SchedulerError
 from barcast.operations.queue import TrainingQueue
 from barcast.operations.schedules import Schedules, fire
 
@@ -238,3 +239,14 @@ def test_on_the_cluster_the_same_commands_work_on_recurring_runs(config: Config)
             call("pause", "hourly", *host)
         with pytest.raises(ConfigError, match="never fires"):
             call("create", "never", "training", "--cron", "0 0 31 4 *", *host)
+
+
+def test_a_database_address_that_is_none_is_said_in_words(tmp_path: Path) -> None:
+    config = Config(
+        workspace="w",
+        storage={"root": str(tmp_path)},
+        operations={"schedules": {"database": "postgresql:/ana:secret@host"}},
+    )
+    for ask in (Schedules(config).rows, Schedules(config).run):
+        with pytest.raises(SchedulerError, match=r"The schedules' database \(host\) cannot be used"):
+            ask()

@@ -90,3 +90,12 @@ def test_neighbours_with_uneven_arrays_are_refused(tmp_path) -> None:  # type: i
     (tmp_path / "bad.npz").write_bytes(b"PK nonsense")
     with pytest.raises(ServingError, match="cannot be read"):
         neighbours.load(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
+def test_similar_windows_that_cannot_be_read_are_named_and_no_more(world: World, content: bytes) -> None:
+    (world.files("w.universal", 1, {"AAA": 1}) / neighbours.NAME).write_bytes(content)
+    with world.predictor() as predictor:
+        answer = predictor.predict(["AAA"], explain=True)[0]
+    assert answer.explanation is not None
+    assert any("neighbours.npz cannot be read" in text for text in answer.explanation.missing)

@@ -140,6 +140,41 @@ def test_chain_with_damaged_reference_goes_on_to_rules(full: World) -> None:
     assert any("cannot be read" in r for r in answer.fallback.reasons)
 
 
+@pytest.mark.parametrize("damage", ["cut short", "empty"])
+def test_a_damaged_reference_costs_its_own_version_only(full: World, damage: str) -> None:
+    whole = full.files("w._linear", 9, {"AAA": 1}, **linear_reference()) / "reference.npz"
+    content = whole.read_bytes()
+    damaged = full.files("w.AAA", 5, {"AAA": 1}) / "reference.npz"
+    damaged.write_bytes(content[: len(content) // 2] if damage == "cut short" else b"")
+    with full.predictor() as predictor:
+        first, second = predictor.predict(["AAA", "BBB"])
+    assert first.fallback is not None
+    assert first.fallback.link == "previous"
+    assert "reference.npz cannot be read" in first.fallback.reasons[0]
+    assert second.fallback is None
+
+
+def test_damaged_linear_numbers_of_one_symbol_leave_the_others_theirs(full: World) -> None:
+    full.live({"w.AAA": {"stable": 5}, "w.universal": {"stable": 2}})
+    (full.files("w.AAA", 5, {"AAA": 1}) / "reference.npz").write_bytes(b"")
+    full.files("w.universal", 2, {"AAA": 1}, **linear_reference())
+    full.server.stop()
+    with full.predictor() as predictor:
+        answers = predictor.predict(["AAA", "BBB"])
+    assert [a.fallback.link for a in answers if a.fallback] == ["linear_local", "linear_local"]
+
+
+@pytest.mark.parametrize("name", ["expected_return", "expected_volatility"])
+def test_numbers_that_no_price_can_have_are_no_answer(full: World, name: str) -> None:
+    wild = outputs((0.1, 0.3, 0.6), **{name: np.full(1, 3e38, np.float32)})
+    full.server.models[("w.AAA", 5)] = wild
+    with full.predictor() as predictor:
+        first, second = predictor.predict(["AAA", "BBB"])
+    assert first.fallback is not None
+    assert f"{name} 3e+38" in first.fallback.reasons[0]
+    assert second.fallback is None
+
+
 def test_chain_with_online_store_down_answers_by_rules_from_bars(full: World) -> None:
     full.store.error = ConnectionError("refused")
     with full.predictor() as predictor:
@@ -181,6 +216,16 @@ def test_a_bar_that_comes_while_windows_are_read_does_not_make_them_stale(
         answer = predictor.predict(["AAA"])[0]
     assert answer.fallback is None
     assert answer.feature_timestamp == newest
+
+
+@pytest.mark.timeout(60)
+def test_a_clock_set_back_does_not_make_an_answer_wait_for_it(full: World) -> None:
+    newest = full.bars["event_timestamp"].max()
+    full.store.put("AAA", newest - timedelta(hours=1), np.zeros((T, F)))
+    with clock.fixed(newest - timedelta(hours=3)), full.predictor() as predictor:
+        answer = predictor.predict(["AAA"])[0]
+    assert answer.fallback is not None
+    assert "stale features" in answer.fallback.reasons[0]
 
 
 def test_predict_with_everything_old_by_the_clock_is_refused(full: World) -> None:
@@ -275,6 +320,9 @@ def test_breaker_with_dead_server_stops_asking_then_tries_again(full: World) -> 
     breaker.failure()
     assert breaker.state == "open"
     seconds[0] = 12.0
+    assert breaker.allow()
+    assert breaker.state == "half-open"
+    seconds[0] = 18.0  # that trial was cancelled and says nothing
     assert breaker.allow()
     breaker.success()
     assert breaker.state == "closed"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +16,10 @@ from model_double import outputs
 from serving_world import World
 
 from barcast import logs
-from barcast.serving.gateway import create_app, middleware
+from barcast.errors import RefusedError, ServingError
+from barcast.serving import state
+from barcast.serving.client import ModelClient
+from barcast.serving.gateway import create_app, middleware, security
 from barcast.serving.gateway.security import KeyFile, RateLimit
 from barcast.serving.prediction_log import PredictionLog
 
@@ -119,6 +126,58 @@ def test_requests_beyond_the_burst_are_429(world: World) -> None:
         assert int(client.get("/v1/account").headers["retry-after"]) > 0
 
 
+def test_unknown_keys_are_tried_no_faster_than_the_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = world.config.gateway.model_copy(update={"burst": 3, "requests_per_minute": 1})
+    world.config = world.config.model_copy(update={"gateway": gate})
+    keys = KeyFile(world.workspace.state / "api_keys.json")
+    known = {"Authorization": f"Bearer {keys.make('ana', 'read')}"}
+    threads: list[threading.Thread] = []
+    hashed = security._hash
+
+    def counted(secret: str, salt: str) -> str:
+        threads.append(threading.current_thread())
+        return hashed(secret, salt)
+
+    monkeypatch.setattr(security, "_hash", counted)
+    app = create_app(world.predictor(), PredictionLog(world.workspace.logs / "p.db"))
+
+    @app.get("/loop")
+    async def loop() -> str:
+        threads.append(threading.current_thread())
+        return ""
+
+    with TestClient(app) as client:
+        assert client.get("/loop", headers=known).status_code == 200
+        asked = [{"Authorization": f"Bearer bk.{i:016x}.guess"} for i in range(6)]
+        codes = [client.get("/v1/account", headers=wrong).status_code for wrong in asked]
+        assert codes == [401, 401, 429, 429, 429, 429]
+        assert (
+            client.get("/v1/account", headers=known).status_code == 200
+        )  # met before: no flood keeps it out
+    first, event_loop, *rest = threads
+    assert len(rest) == 2  # a hash costs tens of milliseconds: beyond the limit none is made
+    assert event_loop not in (first, *rest)  # and meanwhile the others are answered
+
+
+def test_a_key_revoked_while_it_is_looked_at_is_not_let_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.workspace.state / "api_keys.json"
+    key, hashed, keys = KeyFile(path).make("ana", "read"), security._hash, KeyFile(path)
+
+    def slow(secret: str, salt: str) -> str:
+        if path.read_text() != "{}":
+            KeyFile(path).revoke("ana")
+            assert keys.met(key) is None  # another request has seen the new file meanwhile
+        return hashed(secret, salt)
+
+    monkeypatch.setattr(security, "_hash", slow)
+    assert keys.caller(key) is None
+    assert keys.met(key) is None
+
+
 def test_body_beyond_the_limit_is_413_with_or_without_a_stated_length(door: Door) -> None:
     _, client, _ = door
     big = json.dumps({**TRADE, "trade_id": "x" * 100_000}).encode()
@@ -211,10 +270,38 @@ def test_account_put_from_outside_changes_sizes_and_pulls_the_stop_on_drawdown(d
     assert [r["rule"] for r in decision["refusals"]] == ["emergency_stop"]
 
 
-def test_stop_with_reason_survives_and_only_a_person_lifts_it(door: Door) -> None:
-    from barcast.errors import RefusedError
-    from barcast.serving import state
+def test_accounts_put_at_the_same_time_are_all_taken_whole(door: Door) -> None:
+    _, client, _ = door
 
+    def put(number: int) -> int:
+        trades = [{"symbol": "AAA", "opened_at": "2024-01-01T00:00:00Z"}] * (number * 40)
+        body = {"equity": 1000.0 + number, "peak_equity": 1000.0 + number, "trades": trades}
+        return client.put("/v1/account", json=body).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(put, list(range(8)) * 6)) == {200}
+    account = client.get("/v1/account").json()
+    assert len(account["trades"]) == (account["equity"] - 1000) * 40
+
+
+def test_account_with_a_trade_without_zone_is_refused_and_answers_go_on(door: Door) -> None:
+    _, client, _ = door
+    trade = {"symbol": "AAA", "opened_at": "2024-01-12T00:00:00"}
+    body = {"equity": 1000.0, "peak_equity": 1000.0, "trades": [trade]}
+    assert client.put("/v1/account", json=body).status_code == 422
+    assert client.get("/v1/predictions/AAA").status_code == 200
+
+
+def test_damaged_account_keeps_the_stop_and_says_so(door: Door) -> None:
+    world, client, _ = door
+    client.post("/v1/stop", json={"by": "ana", "reason": "flash crash"})
+    (world.workspace.state / "account.json").write_text("{")
+    with pytest.raises(ServingError, match=r"account\.json is damaged"):
+        state.lift(world.workspace, "Ana", "checked")
+    assert state.load_emergency(world.workspace).active
+
+
+def test_stop_with_reason_survives_and_only_a_person_lifts_it(door: Door) -> None:
     world, client, _ = door
     assert client.post("/v1/stop", json={"by": "ana", "reason": "flash crash"}).json()["active"]
     assert client.delete("/v1/stop").status_code == 405
@@ -243,6 +330,28 @@ def test_models_and_metrics_name_what_is_live(door: Door) -> None:
     assert 'barcast_answers_total{fallback="false",kind="universal",link="universal"} 1.0' in answers
     assert 'barcast_answers_total{fallback="true",kind="rules",link="rules"} 1.0' in answers
     assert "barcast_gateway_requests_total" in text
+
+
+def test_models_ask_a_silent_server_once_and_not_for_each(door: Door) -> None:
+    world, client, _ = door
+    world.live({f"w.S{i}": {"stable": 1} for i in range(5)})
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        predictor = world.predictor(client=ModelClient(f"127.0.0.1:{silent.getsockname()[1]}"))
+        app = create_app(predictor, PredictionLog(world.workspace.logs / "p.db"))
+        began = time.perf_counter()
+        with TestClient(app) as other:
+            other.headers.update(client.headers)
+            answer = other.get("/v1/models").json()
+    assert [model["server"] for model in answer] == [{}] * 5
+    assert time.perf_counter() - began < 4.0  # a second each before
+
+
+def test_portfolio_leaves_the_log_to_what_the_account_is_advised(door: Door) -> None:
+    _, client, log = door
+    client.post("/v1/stop", json={"by": "ana", "reason": "flash crash"})
+    assert client.get("/v1/portfolio").status_code == 200
+    client.get("/v1/predictions")
+    assert set(log.predictions()["advised"]) == {"HOLD"}
 
 
 def test_health_with_damaged_table_is_503_and_says_why(door: Door) -> None:

@@ -15,7 +15,9 @@ import polars as pl
 import pytest
 from serving_world import World, make_bars
 
+from barcast.config.decisions import DecisionsConfig
 from barcast.errors import RefusedError
+from barcast.serving.feedback import record
 from barcast.serving.prediction_log import PredictionLog, TradeReport, with_times
 
 
@@ -122,6 +124,15 @@ def test_feedback_with_same_report_is_idempotent(log: PredictionLog) -> None:
     with pytest.raises(RefusedError, match="times with a zone"):
         log.feedback(trade(2, closed_at=datetime(2024, 1, 5, 1)))
     assert log.trades().height == 1
+
+
+def test_feedback_reported_again_answers_with_the_reward_it_was_given(log: PredictionLog) -> None:
+    config = DecisionsConfig()
+    first = record(log, trade(1), config)
+    for number in (2, 3, 4):
+        record(log, trade(number), config)
+    again = record(log, trade(1), config)
+    assert (again.accepted, again.reward) == (False, first.reward)  # not as if the later ones came before it
 
 
 def test_profits_in_a_row_with_a_loss_between_counts_the_newest(log: PredictionLog) -> None:

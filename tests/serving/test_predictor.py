@@ -14,7 +14,9 @@ import pytest
 from model_double import outputs
 from serving_world import F, T, World, linear_reference, make_bars
 
+from barcast import clock
 from barcast.cli._prediction_table import show
+from barcast.decisions.types import Account, Trade
 from barcast.serving import state
 from barcast.serving.caches import Window
 from barcast.serving.prediction_log import PredictionLog
@@ -265,6 +267,30 @@ def test_traffic_with_broken_canary_is_answered_by_the_champion(world: World) ->
     assert "NOT_FOUND" in answer.fallback.reasons[0]
 
 
+def test_traffic_without_a_share_that_is_a_number_costs_no_answer(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "ab", "share": "half", "version": 2}},
+    )
+    with world.predictor() as predictor:
+        assert predictor.predict(["AAA"])[0].model_version == 1
+
+
+@pytest.mark.parametrize(("kind", "rules"), [("ccxt", ["trades_per_hour"]), ("files", [])])
+def test_trades_since_the_last_close_count_where_bars_come_in_live(
+    world: World, kind: str, rules: list[str]
+) -> None:
+    newest = world.bars["event_timestamp"].max()
+    source = world.config.source.model_copy(update={"kind": kind})
+    world.config = world.config.model_copy(update={"source": source})
+    trades = tuple(Trade(symbol="CCC", opened_at=newest + timedelta(minutes=m)) for m in (5, 10, 15, 20))
+    account = Account(equity=1000.0, peak_equity=1000.0, trades=trades)
+    with clock.fixed(newest + timedelta(minutes=30)), world.predictor() as predictor:
+        decision = predictor.predict(["AAA"], account=account)[0].decision
+    assert decision is not None
+    assert [refusal.rule for refusal in decision.refusals] == rules
+
+
 def test_traffic_with_shadow_logs_both_and_answers_the_champion(world: World) -> None:
     world.live(
         {"w.universal": {"stable": 1, "canary": 2}},
@@ -340,3 +366,30 @@ def test_under_the_predictions_stands_the_rule_that_refused(
     said = printed(world, capsys)
     assert "no trade by emergency_stop: AAA, BBB, CCC. Emergency stop: flash crash (pulled by ana" in said
     assert said.count("emergency_stop") == 1
+
+
+def test_a_shadow_that_cannot_be_recorded_disturbs_nobody(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.6, 0.3, 0.1))
+    log = PredictionLog(world.workspace.logs / "p.db")
+    log.close()
+    with world.predictor(log=log) as predictor:
+        assert predictor.predict(["AAA"])[0].status == "success"
+
+
+def test_a_shadow_is_judged_by_its_own_reference(world: World) -> None:
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.1, 0.3, 0.6))
+    world.files("w.universal", 2, {}, mean=np.full(F, 50.0), scale=np.ones(F), distance=np.ones(100))
+    log = PredictionLog(world.workspace.logs / "p.db")
+    with world.predictor(log=log) as predictor:
+        predictor.predict(["AAA"])
+        predictor.drain()
+    refusals = dict(log.predictions().select("arm", "refusals").iter_rows())
+    assert refusals == {"champion": "", "shadow": "outlier"}

@@ -7,7 +7,8 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pytest
-from serving_world import make_bars
+from model_double import outputs
+from serving_world import World, make_bars
 
 from barcast.bars import adjusted
 from barcast.config import Config
@@ -57,7 +58,7 @@ def test_replay_with_decisions_taken_equals_their_backtest() -> None:
 
     def seen(at: datetime, advice: dict[str, Advice]) -> None:
         for s, a in advice.items():
-            taken.append((at, s, a.side, min(1.0, a.size * 2)))
+            taken.append((at, s, 0 if a.only_closes else a.side, min(1.0, a.size * 2)))
 
     account = replay.run(_account(["AAA", "BBB"]), bars, _signals(bars), CONFIG, seen=seen)  # type: ignore[arg-type]
     times = sorted(bars["event_timestamp"].unique())
@@ -99,6 +100,51 @@ def test_replay_cut_in_two_runs_is_the_same_account() -> None:
     second = replay.run(again, bars, signals, CONFIG)
     assert second.equity == pytest.approx(whole.equity, abs=1e-12)
     assert len(second.trades) == len(whole.trades)
+
+
+def test_replay_cut_in_two_by_a_split_is_the_account_of_the_restated_bars() -> None:
+    """Two new shares for one between the runs: what is held doubles, nothing is lost."""
+    before = make_bars(["AAA", "BBB"], count=120)
+    cut = sorted(before["event_timestamp"].unique())[70]
+    split, late = pl.col("symbol") == "AAA", pl.col("event_timestamp") > cut
+    after = before.with_columns(
+        *(
+            pl.when(split & late).then(pl.col(c) / 2).otherwise(pl.col(c)).alias(c)
+            for c in ("open", "high", "low", "close")
+        ),
+        pl.when(split & ~late).then(0.5).otherwise(1.0).alias("price_factor"),
+        pl.when(split & ~late).then(2.0).otherwise(1.0).alias("volume_factor"),
+    )
+    signals = _signals(before)
+    whole = replay.run(_account(["AAA", "BBB"]), after, signals, CONFIG)
+    first = replay.run(_account(["AAA", "BBB"]), before.filter(~late), signals, CONFIG)
+    assert first.accounts["AAA"].quantity != 0
+    second = replay.run(first, after, signals, CONFIG)
+    assert second.equity == pytest.approx(whole.equity, abs=1e-12)
+    assert second.view().positions == whole.view().positions
+
+
+@pytest.mark.parametrize("how", [{"decisions": {"allow_short": False}}, {"costs": {"side": "exit_only"}}])
+def test_replay_without_shorts_only_closes_longs(how: dict[str, dict[str, object]]) -> None:
+    settings = {"decisions": {"max_trades_per_hour": 50}, "costs": {"position_rule": "latest"}}
+    config = Config(
+        workspace="w",
+        interval="1h",
+        horizon_bars=5,
+        **{part: {**fields, **how.get(part, {})} for part, fields in settings.items()},
+    )
+    bars = make_bars(["AAA", "BBB"], count=120)
+    account = _account(["AAA", "BBB"])
+    held: list[float] = []
+    replay.run(
+        account,
+        bars,
+        _signals(bars),
+        config,
+        seen=lambda *_: held.extend(one.quantity for one in account.accounts.values()),
+    )
+    assert max(held) > 0
+    assert min(held) == 0.0
 
 
 def test_replay_with_future_changed_decides_the_same_until_then() -> None:
@@ -161,3 +207,20 @@ def test_replay_with_a_later_start_knows_the_bars_before_it() -> None:
     )
     assert account.curve[0][0] > start
     assert "volatility" in rules
+
+
+def test_signals_of_the_past_are_the_champions_while_a_canary_is_compared(world: World) -> None:
+    config = world.config.model_copy(
+        update={
+            "features": Config(workspace="w", interval="1h", features={"categories": ["temporal"]}).features
+        }
+    )
+    world.config = config
+    world.live(
+        {"w.universal": {"stable": 1, "canary": 2}},
+        {"w.universal": {"mode": "ab", "share": 1.0, "version": 2}},
+    )
+    world.server.models[("w.universal", 2)] = outputs((0.6, 0.3, 0.1))
+    with world.predictor() as predictor:
+        signals = replay.model_signals(predictor, world.bars)
+    assert {s.model_version for some in signals.values() for s in some} == {"w.universal/1"}

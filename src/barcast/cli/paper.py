@@ -40,6 +40,7 @@ def run(
     Bars that the model was trained on flatter it: the summary says until when it was trained.
     """
     from barcast.bars.ingest import open_store
+    from barcast.durable import write_atomic
     from barcast.serving import replay, state
     from barcast.serving.predictor import open_predictor
 
@@ -76,7 +77,7 @@ def run(
         seen=seen,
     )
     state.save_account(workspace, account.view(), settings)
-    state.write_text(path_of(workspace), account.model_dump_json())
+    write_atomic(path_of(workspace), account.model_dump_json())
     _show(account, settings, json, dict(asked))
 
 
@@ -117,9 +118,17 @@ def stop(by: By, reason: Reason, config: ConfigOption = None) -> None:
 @app.command()
 def lift(by: By, reason: Reason, config: ConfigOption = None) -> None:
     """Lift the emergency stop."""
+    from barcast.durable import write_atomic
     from barcast.serving import state
 
-    state.lift(current(config).open_workspace(), by, reason)
+    workspace = current(config).open_workspace()
+    account = load_account(workspace)
+    state.lift(workspace, by, reason)
+    if (
+        account is not None
+    ):  # from here on its drawdown counts anew, or the next bar would pull the stop again
+        account.peak = account.equity
+        write_atomic(path_of(workspace), account.model_dump_json())
     print("The emergency stop is lifted.")
 
 

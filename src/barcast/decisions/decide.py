@@ -16,8 +16,8 @@ from barcast.decisions.types import Account, Advice, Market, RuleRefusal, Signal
 def decide(signal: Signal, account: Account, market: Market, config: DecisionsConfig) -> Advice:
     """Advice for one symbol.
 
-    A trade that only closes an opposite position passes the rules that guard new risk (drawdown, trade rate,
-    cool-down, volatility): getting out is never refused by them. The emergency stop refuses everything.
+    The rules that guard new risk (drawdown, trade rate, cool-down, volatility) never refuse to get out of an
+    opposite position; they only keep the trade from going on beyond it. The emergency stop refuses everything.
     """
     side = side_of(signal.p_sell, signal.p_buy)
     confidence = side_confidence(signal.p_sell, signal.p_buy)
@@ -29,19 +29,23 @@ def decide(signal: Signal, account: Account, market: Market, config: DecisionsCo
         *sanity.check(signal, side, config),
         *limits.consensus(signal, side, config),
     ]
+    against_new_risk = [
+        *limits.drawdown(account, config),
+        *limits.trade_rate(signal, account, market, config),
+        *limits.cooldown(account, market, config),
+        *limits.volatility(signal, market, config),
+    ]
+    if side < 0 and not config.allow_short:
+        against_new_risk.append(
+            RuleRefusal("long_only", "SELL would open a short position; shorts are not allowed.")
+        )
     if not reducing:
-        refusals += [
-            *limits.drawdown(account, config),
-            *limits.trade_rate(signal, account, market, config),
-            *limits.cooldown(account, market, config),
-            *limits.volatility(signal, market, config),
-        ]
-    if side < 0 and not config.allow_short and held <= 0:
-        refusals.append(RuleRefusal("long_only", "SELL would open a short position; shorts are not allowed."))
+        refusals += against_new_risk
     steps, notes = _size(signal, side, confidence, account, market, config)
-    if side < 0 and not config.allow_short and steps.portfolio_adjusted > max(0.0, held):
-        notes.append(f"long_only: reduced to the held {max(0.0, held):.4f}")
-        steps = _with(steps, portfolio_adjusted=max(0.0, held))
+    only_closes = reducing and bool(against_new_risk)
+    if only_closes and steps.portfolio_adjusted > abs(held):
+        notes.append(f"{against_new_risk[0].rule}: reduced to the held {abs(held):.4f}")
+        steps = _with(steps, portfolio_adjusted=abs(held))
     if not refusals and steps.portfolio_adjusted < config.min_size_share:
         refusals.append(
             RuleRefusal(
@@ -62,6 +66,7 @@ def decide(signal: Signal, account: Account, market: Market, config: DecisionsCo
         sizes=_with(steps, suggested=final),
         refusals=tuple(refusals),
         notes=tuple(notes),
+        only_closes=only_closes and not refusals,
     )
 
 

@@ -77,4 +77,5 @@ def due(account: Account, config: DecisionsConfig) -> str:
 def _event(what: Literal["pulled", "lifted"], by: str, reason: str, at: datetime) -> StopEvent:
     if not reason.strip():
         raise RefusedError("The emergency stop needs a reason.", hint="Give one with --reason.")
-    return StopEvent(what=what, by=by.strip() or TRIGGER, reason=reason.strip()[:400], at=at)
+    # both end up in the account's `emergency_reason`, which has its limit
+    return StopEvent(what=what, by=by.strip()[:64] or TRIGGER, reason=reason.strip()[:400], at=at)

@@ -43,11 +43,12 @@ class Retrain:
 
 
 def update_due(state: LearningState, outcomes: int, config: LearningConfig) -> bool:
-    """Whether an update is due: `update_every_trades` new outcomes, and `min_samples` of them in all."""
+    """Whether an update is due: `min_samples` outcomes in all, and `update_every_trades` of them new since the last
+    update or return to the champion."""
     return (
         config.enabled
         and outcomes >= config.min_samples
-        and (state.updates == 0 or outcomes - state.trades_seen >= config.update_every_trades)
+        and (state.trades_seen == 0 or outcomes - state.trades_seen >= config.update_every_trades)
     )
 
 

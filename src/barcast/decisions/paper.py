@@ -89,6 +89,12 @@ class SymbolAccount(_State):
     def equity(self) -> float:
         return self.cash + self.quantity * self.close
 
+    def restate(self, factor: float) -> None:
+        """The last bar is adjusted by another `factor` now (a split or dividend came): same value, other units."""
+        if factor != self.factor:
+            ratio = factor / self.factor
+            self.close, self.quantity, self.factor = self.close * ratio, self.quantity / ratio, factor
+
 
 class PaperAccount(_State):
     """The whole account. JSON round trip by pydantic.

@@ -7,8 +7,6 @@ rest of the window.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from barcast.config.decisions import DecisionsConfig
 from barcast.decisions.types import RuleRefusal, Signal
 
 _CLIP = 20.0
+_MOST = 100.0  # of a log return and its volatility: no price grows by e^100, and exp and squares stay finite
 
 
 def window_distance(
@@ -52,10 +51,10 @@ def output_fault(
         return "probabilities are not three finite numbers"
     if (probabilities < -1e-4).any() or abs(float(probabilities.sum()) - 1.0) > 1e-2:
         return f"probabilities sum to {float(probabilities.sum()):.4g}"
-    if not math.isfinite(expected_return):
-        return "expected_return is not finite"
-    if not math.isfinite(expected_volatility) or expected_volatility < 0:
-        return "expected_volatility is not a finite number of 0 or more"
+    if not abs(expected_return) <= _MOST:  # not-a-number too
+        return f"expected_return {expected_return:g} is no log return"
+    if not 0 <= expected_volatility <= _MOST:
+        return f"expected_volatility {expected_volatility:g} is no number from 0 to {_MOST:g}"
     return ""
 
 

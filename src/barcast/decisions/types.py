@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Band = Literal["below", "low", "normal", "high"]
 
@@ -68,9 +69,12 @@ class Market:
         """Correlation of two symbols; 0 where it is not known, 1 with itself."""
         if left == right:
             return 1.0
-        if left not in self.symbols or right not in self.symbols or not self.correlation:
-            return 0.0
-        return self.correlation[self.symbols.index(left)][self.symbols.index(right)]
+        i, j = self._places.get(left), self._places.get(right)
+        return self.correlation[i][j] if i is not None and j is not None and self.correlation else 0.0
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {symbol: i for i, symbol in enumerate(self.symbols)}
 
 
 _MOST = 1e18  # of anything counted or priced: their products stay finite
@@ -98,8 +102,8 @@ class Trade(_Record):
     """A finished trade: what the cool-down and the trade counters look at."""
 
     symbol: str = Field(min_length=1, max_length=64)
-    opened_at: datetime
-    closed_at: datetime | None = None
+    opened_at: AwareDatetime
+    closed_at: AwareDatetime | None = None
     net_return: float | None = Field(
         default=None, allow_inf_nan=False, description="Simple return after costs; None while open."
     )
@@ -110,7 +114,7 @@ class Account(_Record):
 
     equity: float = Field(gt=0, le=_MOST, allow_inf_nan=False)
     peak_equity: float = Field(gt=0, le=_MOST, allow_inf_nan=False)
-    positions: tuple[Position, ...] = Field(default=(), max_length=1000)
+    positions: tuple[Position, ...] = Field(default=(), max_length=10_000)
     trades: tuple[Trade, ...] = Field(default=(), max_length=10_000)
     emergency_reason: str = Field(
         default="", max_length=500, description="Why everything is stopped; empty when it is not."
@@ -161,6 +165,7 @@ class Advice:
         side: +1, -1, or 0 when nothing is advised.
         wanted_side: the side the signal pointed to before any rule.
         side_confidence: calibrated p(side) / (p(side) + p(opposite)).
+        only_closes: the trade may reduce what is held and not go beyond it.
     """
 
     symbol: str
@@ -172,6 +177,7 @@ class Advice:
     sizes: SizeSteps
     refusals: tuple[RuleRefusal, ...] = ()
     notes: tuple[str, ...] = ()
+    only_closes: bool = False
 
     @property
     def action(self) -> Literal["SELL", "HOLD", "BUY"]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from barcast.errors import BarcastError, RefusedError
@@ -30,8 +30,12 @@ class SchedulerError(BarcastError):
 def database_error(url: str, error: SQLAlchemyError) -> SchedulerError:
     """What to say of a failure of the schedules' database; without its password."""
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    try:
+        shown = sa.make_url(url).render_as_string()
+    except ArgumentError:
+        shown = url.rpartition("@")[2]
     return SchedulerError(
-        f"The schedules' database ({sa.make_url(url).render_as_string()}) cannot be used: {reason}",
+        f"The schedules' database ({shown}) cannot be used: {reason}",
         hint="Check that the server runs, the disk has room and operations.schedules.database is right.",
     )
 
@@ -48,9 +52,13 @@ def one_scheduler(workspace: Workspace, url: str) -> Iterator[Callable[[], None]
         SchedulerError: the database does not answer (the check only waits for it).
     """
     what = f"A scheduler of workspace {workspace.name!r}"
+    try:
+        shared = sa.make_url(url).get_backend_name() == "postgresql"
+    except ArgumentError as error:
+        raise database_error(url, error) from error
     with ExitStack() as stack:
         stack.enter_context(alone(workspace.state / "scheduler.lock", what, HINT))
-        if sa.make_url(url).get_backend_name() != "postgresql":
+        if not shared:
             yield lambda: None
             return
         lock = _Advisory(url, f"barcast schedules {workspace.name}", what)

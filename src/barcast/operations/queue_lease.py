@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from barcast import names
 from barcast.errors import RefusedError
 
 RECALIBRATE = "recalibrate"  # the reason of a job that only fits the probabilities again
+
+
+_LONGEST_NAME = 200  # of a file; systems take 255 bytes
 
 
 class LeaseLostError(RefusedError):
@@ -46,7 +50,10 @@ class Lease:
 def machine_lock(folder: Path, symbol: str) -> int | None:
     """The machine's lock of a symbol as a descriptor, None where a living process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / names.slug(symbol), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    name = names.slug(symbol)
+    if len(name) > _LONGEST_NAME:  # else nobody could claim anything while this symbol waits
+        name = f"_{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

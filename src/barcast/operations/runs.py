@@ -80,22 +80,24 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
     workspace.root.mkdir(parents=True, exist_ok=True)
     locks = [] if pipeline in _SIDE_BY_SIDE else [_lock(workspace)]
     folder = workspace.runs / run_id
-    folder.mkdir(parents=True)
-    (folder / "arguments.json").write_text(
-        json.dumps({"config": config.model_dump_json(), "run_id": run_id, **arguments})
-    )
-    with (folder / "kfp.log").open("w") as log:
-        # The child inherits the lock's descriptor: an orphaned run still holds it.
-        child = subprocess.Popen(
-            [sys.executable, "-m", "barcast.adapters.kubeflow", pipeline, str(folder)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, RUN_FOLDER: str(folder)},
-            pass_fds=locks,
-            start_new_session=True,
+    try:
+        folder.mkdir(parents=True)
+        (folder / "arguments.json").write_text(
+            json.dumps({"config": config.model_dump_json(), "run_id": run_id, **arguments})
         )
-    for lock in locks:
-        os.close(lock)
+        with (folder / "kfp.log").open("w") as log:
+            # The child inherits the lock's descriptor: an orphaned run still holds it.
+            child = subprocess.Popen(
+                [sys.executable, "-m", "barcast.adapters.kubeflow", pipeline, str(folder)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, RUN_FOLDER: str(folder)},
+                pass_fds=locks,
+                start_new_session=True,
+            )
+    finally:  # a full disk must not leave the turn with a scheduler that lives on
+        for lock in locks:
+            os.close(lock)
     (folder / "pid").write_text(str(child.pid))
     failure: Event | None = None
     try:

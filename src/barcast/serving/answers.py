@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from barcast import clock
+from barcast import clock, logs
 from barcast.config import Config
 from barcast.decisions import sanity
 from barcast.decisions.confidence import side_confidence
@@ -31,6 +31,8 @@ from barcast.serving.types import (
     Sizes,
     probabilities_of,
 )
+
+_log = logs.get("serving.answers")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,21 @@ def build(situation: Situation, signal: Signal, advice: Advice, market: Market, 
         feature_timestamp=situation.feature_timestamp,
         answered_at=clock.now(),
         input_hash=situation.window.digest if situation.window else None,
+    )
+
+
+def tell(answer: Prediction) -> None:
+    """One line an answer, at level info."""
+    decision = answer.decision
+    _log.info(
+        "answered",
+        symbol=answer.symbol,
+        model=answer.model,
+        version=answer.model_version,
+        status=answer.status,
+        bar=str(answer.feature_timestamp),
+        action=decision.action if decision else None,
+        reason=answer.reason,
     )
 
 

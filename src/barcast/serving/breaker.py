@@ -11,7 +11,8 @@ class Breaker:
     """Counts failures of one server.
 
     closed: calls pass. open: calls are refused until `open_seconds` have gone by. half-open: one trial call
-    passes; its success closes the breaker, its failure opens it anew.
+    passes; its success closes the breaker, its failure opens it anew. A trial that says nothing (its caller was
+    cancelled) is followed by another after `open_seconds`.
 
     Args:
         failures: failures in a row that open it.
@@ -37,16 +38,16 @@ class Breaker:
             if self._opened is None:
                 return "closed"
             waited = self._timer() - self._opened
-            return "half-open" if waited >= self._open_seconds else "open"
+            return "half-open" if self._trial or waited >= self._open_seconds else "open"
 
     def allow(self) -> bool:
         """Whether a call may go out now; while half-open only the first asker gets a yes."""
         with self._lock:
             if self._opened is None:
                 return True
-            if self._timer() - self._opened < self._open_seconds or self._trial:
+            if self._timer() - self._opened < self._open_seconds:
                 return False
-            self._trial = True
+            self._opened, self._trial = self._timer(), True
             return True
 
     def success(self) -> None:

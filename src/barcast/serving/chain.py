@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from barcast import logs, names
 from barcast.config.serving import ServingConfig
 from barcast.decisions import sanity
-from barcast.errors import BarcastError
+from barcast.errors import BarcastError, ServingError
 from barcast.serving import local_models
 from barcast.serving.caches import Lru, Window
 from barcast.serving.client import ModelCallError, ModelClient
@@ -135,9 +135,7 @@ class Chain:
         chain.append(Link("rules", "rules"))
         return chain
 
-    def answer(
-        self, windows: Mapping[str, Window | str], *, outputs: tuple[str, ...] = ()
-    ) -> dict[str, RawAnswer | str]:
+    def answer(self, windows: Mapping[str, Window | str]) -> dict[str, RawAnswer | str]:
         """An answer for each symbol, or the reason of the refusal.
 
         Args:
@@ -246,6 +244,9 @@ class Chain:
         files = self.live.files(link.model, link.version)
         found: dict[str, Outputs | ModelCallError | str] = {}
         asked: dict[tuple[int, ...], list[tuple[str, int, Window]]] = {}
+        _ = (
+            files.reference
+        )  # its judgement of the window belongs to the answer: damaged, the next link is asked
         known = len(files.feature_names)
         if known and self._names and files.feature_names != self._names:
             return dict.fromkeys(windows, "the model was made for other features; train again")
@@ -328,12 +329,17 @@ class Chain:
             names.model_name(workspace, symbol),
             names.model_name(workspace, None),
         )
+        damaged = ""
         for model in candidates:
             for version in dict.fromkeys(table.labels(model).values()):
                 files = self.live.files(model, version)
-                if self._names and files.feature_names not in ((), self._names):
+                try:
+                    names_known, reference = files.feature_names, files.reference
+                except ServingError as error:
+                    damaged = str(error)
                     continue
-                reference = files.reference
+                if self._names and names_known not in ((), self._names):
+                    continue
                 if (
                     not local_models.has_linear(reference)
                     or reference["mean"].shape != window.values.shape[1:]
@@ -348,7 +354,7 @@ class Chain:
                 )
                 one = {name: array[0] for name, array in outputs.items()}
                 return _fault(one) or one
-        return "no live version carries linear parameters"
+        return damaged or "no live version carries linear parameters"
 
 
 def _fault(outputs: Outputs) -> str:

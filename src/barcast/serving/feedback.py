@@ -21,7 +21,7 @@ class Feedback:
 
     Attributes:
         accepted: False when this very report was known already (then nothing was changed).
-        reward: its points, part by part.
+        reward: its points, part by part; those of the first report, whatever came since.
     """
 
     accepted: bool
@@ -48,6 +48,8 @@ def record(log: PredictionLog, trade: TradeReport, config: DecisionsConfig) -> F
     outcome = _outcome(log, trade, known)
     points = reward(outcome, config)
     accepted = log.feedback(trade, points.total, json.dumps(points.parts))
+    if not accepted and (kept := log.reward(trade.trade_id)) is not None:
+        points = Reward(kept[0], tuple((name, part) for name, part in json.loads(kept[1])))
     return Feedback(accepted, points)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zipfile
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ from barcast.errors import ServingError
 from barcast.models.calibration import Calibration
 from barcast.serving.protos import model_server_config_pb2
 
+# What numpy raises for a file that is no archive, is cut short, or is empty.
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 
 
@@ -63,7 +66,7 @@ class VersionFiles:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: np.asarray(arrays[name], dtype=np.float64) for name in arrays.files}
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise ServingError(
                 f"{path} cannot be read ({error}).", hint="Promote the version again."
             ) from error
@@ -146,13 +149,13 @@ class LiveReader:
         self._lock = threading.Lock()
         self._stamp: tuple[Any, Any] = (None, None)
         self._table = LiveTable(workspace)
-        self._files: dict[tuple[str, int, int], VersionFiles] = {}
+        self._files: dict[tuple[str, int], tuple[int, VersionFiles]] = {}
 
     def read(self) -> LiveTable:
         """The present table; empty when nothing was promoted yet.
 
         Raises:
-            ServingError: the file is there and cannot be parsed, and no earlier reading is known.
+            ServingError: the file is there and cannot be parsed.
         """
         path, policy = self.folder / "models.config", self.folder / "traffic.json"
         with self._lock:
@@ -162,22 +165,22 @@ class LiveReader:
                 traffic = _parse_traffic(policy) if stamp[1] is not None else {}
                 self._table = LiveTable(self.workspace, models, traffic)
                 self._stamp = stamp
+                live = {(model, version) for model, labels in models.items() for version in labels.values()}
+                self._files = {key: kept for key, kept in self._files.items() if key in live}
             return self._table
 
     def files(self, model: str, version: int) -> VersionFiles:
-        """The small files of a version, kept while its directory is the same one."""
+        """The small files of a version, kept while its directory is the same one and the version is live."""
         folder = self.folder / model / str(version)
         try:
             inode = folder.stat().st_ino
         except FileNotFoundError:
             return VersionFiles(folder)
-        key = (model, version, inode)
         with self._lock:
-            if key not in self._files:
-                if len(self._files) > 256:  # versions come and go; the table must not grow for ever
-                    self._files.clear()
-                self._files[key] = VersionFiles(folder)
-            return self._files[key]
+            kept = self._files.get((model, version))
+            if kept is None or kept[0] != inode:
+                kept = self._files[model, version] = (inode, VersionFiles(folder))
+            return kept[1]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -196,7 +199,11 @@ def _parse_traffic(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(loaded, dict):
         return {}
-    return {str(k): v for k, v in loaded.items() if isinstance(v, dict)}
+    return {
+        str(k): v
+        for k, v in loaded.items()
+        if isinstance(v, dict) and isinstance(v.get("share", 0.0), int | float)
+    }
 
 
 def _parse(path: Path) -> dict[str, dict[str, int]]:

@@ -187,35 +187,41 @@ class MarketBook:
         return np.asarray(prices[1:] / prices[:-1] - 1.0)
 
     def correlation(self, symbols: tuple[str, ...], lookback_hours: float) -> NDArray[np.float64]:
-        """(S, S) correlation of log returns over bars that all the symbols have; 0 where there are fewer
-        than 20.
+        """(S, S) correlation of log returns, each pair's over the bars that both have; 0 where there are fewer than 20.
 
-        Only bars up to the oldest of the symbols' newest closes enter, so that all speak of the same time.
+        Only bars up to the older of a pair's newest closes enter, so that both speak of the same time.
         """
         with self._lock:
-            known = {s: self._histories[s] for s in symbols if s in self._histories}
-        result = np.eye(len(symbols))
-        series: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        for symbol, history in known.items():
+            known = {i: self._histories[s] for i, s in enumerate(symbols) if s in self._histories}
+        # Symbols with the same closes are one group, and one product of matrices with each other group.
+        groups: dict[bytes, list[int]] = {}
+        series: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        for i, history in known.items():
             since = history.times[-1] - int(lookback_hours * 3.6e9)
             keep = history.times >= since
             if keep.sum() < 60:  # the look-back spans few bars: daily bars use the newest 60
                 keep = np.arange(len(history.times)) >= len(history.times) - 60
-            series[symbol] = (history.times[keep], np.log(history.closes[keep]))
-        shared = [series[s][0] for s in symbols if s in series]
-        if len(shared) == len(symbols) > 1 and all(np.array_equal(shared[0], t) for t in shared[1:]):
-            return _matrix(np.stack([series[s][1] for s in symbols]))
-        for i, left in enumerate(symbols):
-            for j in range(i + 1, len(symbols)):
-                right = symbols[j]
-                if left not in series or right not in series:
+            series[i] = (history.times[keep], np.log(history.closes[keep]))
+            groups.setdefault(series[i][0].tobytes(), []).append(i)
+        result = np.eye(len(symbols))
+        if not series:
+            return result
+        grid = np.unique(np.concatenate([times for times, _ in series.values()]))
+        closes = np.full((len(symbols), grid.size), np.nan)
+        for i, (times, values) in series.items():
+            closes[i, np.searchsorted(grid, times)] = values
+        members = list(groups.values())
+        there = np.isfinite(closes[[group[0] for group in members]])
+        for a, left in enumerate(members):
+            for b in range(a, len(members)):
+                common, right = np.flatnonzero(there[a] & there[b]), members[b]
+                if common.size < 21 or (a == b and len(left) == 1):
                     continue
-                _, at_left, at_right = np.intersect1d(series[left][0], series[right][0], return_indices=True)
-                if at_left.size < 21:
-                    continue
-                a, b = np.diff(series[left][1][at_left]), np.diff(series[right][1][at_right])
-                if a.std() > 0 and b.std() > 0:
-                    result[i, j] = result[j, i] = float(np.corrcoef(a, b)[0, 1])
+                one, other = (_unit_moves(closes[group].take(common, axis=1)) for group in (left, right))
+                result[np.asarray(left)[:, None], right] = one @ other.T
+        one_way = np.clip(result, -1.0, 1.0)
+        result = np.where(one_way != 0, one_way, one_way.T)
+        np.fill_diagonal(result, 1.0)
         return result
 
     def _merge(self, frame: pl.DataFrame) -> None:
@@ -273,13 +279,12 @@ def _joined(old: History, new: History, kept: int) -> History:
     )
 
 
-def _matrix(log_closes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(S, S) correlation of the differences of (S, N) log closes at common times; 0 for a constant one."""
-    moves = np.diff(log_closes, axis=1)
-    result = np.eye(len(moves))
-    if moves.shape[1] < 20:
-        return result
-    alive = np.flatnonzero(moves.std(axis=1) > 0)
-    if alive.size > 1:
-        result[np.ix_(alive, alive)] = np.corrcoef(moves[alive])
-    return result
+def _unit_moves(log_closes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, N-1) differences of (S, N) log closes with mean 0 and length 1, so that products are correlations; 0 for a
+    constant one."""
+    moves = log_closes[:, 1:] - log_closes[:, :-1]
+    moves -= moves.sum(axis=1, keepdims=True) / moves.shape[1]
+    length = np.sqrt(np.einsum("ij,ij->i", moves, moves))
+    length[length == 0] = np.inf
+    moves /= length[:, None]
+    return moves

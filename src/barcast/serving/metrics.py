@@ -51,6 +51,8 @@ class Metrics:
             "barcast_feature_timestamp", "Close of the newest bar answered (epoch)", registry=r
         )
 
+        self._newest = 0.0
+
     def watch_breaker(self, breaker: Breaker) -> None:
         """Show whether the circuit breaker of the model server is open (1), looked at when the page is asked for."""
         self._breaker.set_function(lambda: float(breaker.state != "closed"))
@@ -70,7 +72,8 @@ class Metrics:
             for refusal in prediction.decision.refusals:
                 self._rules.labels(refusal.rule).inc()
         if prediction.feature_timestamp is not None:
-            self.feature_age.set(prediction.feature_timestamp.timestamp())
+            self._newest = max(self._newest, prediction.feature_timestamp.timestamp())
+            self.feature_age.set(self._newest)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

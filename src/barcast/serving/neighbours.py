@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from barcast.errors import ServingError
+from barcast.serving.live import UNREADABLE
 
 _ARRAYS = ("embeddings", "symbols", "event_timestamps", "forward_log_returns", "labels")
 NAME = "neighbours.npz"
@@ -124,5 +125,5 @@ def load(path: Path) -> NeighbourIndex | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return NeighbourIndex(*(arrays[name] for name in _ARRAYS))
-    except (OSError, ValueError, KeyError) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise ServingError(f"{path} cannot be read ({error}).", hint="Promote the version again.") from error

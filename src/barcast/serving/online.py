@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from barcast.config.decisions import LearningConfig
 from barcast.decisions.learning import LearningState, bounded, learning_rate, revert_due, update_due
+from barcast.durable import write_atomic
 from barcast.errors import ServingError
-from barcast.serving.state import write_text
 
 _STATE, _MODEL, _SEEN = "learning.json", "model", "seen.parquet"
 
@@ -222,7 +222,7 @@ class Shadow:
     def _write(self, **changes: Any) -> None:
         self.model.save(self.folder / _MODEL)
         self.state = self.state.model_copy(update=changes)
-        write_text(self.folder / _STATE, self.state.model_dump_json())
+        write_atomic(self.folder / _STATE, self.state.model_dump_json())
 
 
 def _decision_variables(network: Any) -> list[Any]:

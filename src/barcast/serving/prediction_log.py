@@ -164,6 +164,14 @@ class PredictionLog:
             )
         return known is None
 
+    def reward(self, trade_id: str) -> tuple[float, str] | None:
+        """Points of a reported trade and their parts as JSON; None when it is not known or had none."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT reward, parts FROM trades WHERE trade_id = ? AND reward IS NOT NULL", (trade_id,)
+            ).fetchone()
+        return (row["reward"], row["parts"]) if row is not None else None
+
     def predictions(self, *, with_outcome: bool | None = None) -> pl.DataFrame:
         """All rows still in the local log, oldest bar first; times as `feature_timestamp` etc. in
         microseconds UTC."""

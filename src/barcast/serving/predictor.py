@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from barcast import clock, intervals, logs, tracing
+from barcast.bars.ingest import LIVE_KINDS
 from barcast.config import Config
 from barcast.decisions.decide import decide
 from barcast.decisions.together import decide_together
 from barcast.decisions.types import Account, Market
 from barcast.errors import ConfigError, ServingError
-from barcast.serving.answers import Situation, build, refused, signal_of
+from barcast.serving.answers import Situation, build, refused, signal_of, tell
 from barcast.serving.breaker import Breaker
 from barcast.serving.caches import Window
 from barcast.serving.chain import Chain, Link, RawAnswer
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from barcast.decisions.portfolio import Allocation
 
 MAX_SYMBOLS = 5000
-_LIVE_SOURCES = ("ccxt", "ib")  # the others end in the past
 _log = logs.get("serving.predictor")
 
 
@@ -90,14 +90,15 @@ class Predictor:
         self.book = book or open_book(workspace, config)
         self.live = LiveReader(workspace.models, config.workspace)
         source = store or FeastWindows(workspace, config)
+        self._live = config.source.kind in LIVE_KINDS  # the others end in the past
         self.windows = WindowReader(
             source,
             self.book,
             serving,
             config.lookback_bars,
-            live=config.source.kind in _LIVE_SOURCES,
+            live=self._live,
         )
-        self._shadows: list[Future[None]] = []
+        self._shadows: set[Future[None]] = set()
         self.chain = Chain(
             self.client,
             self.live,
@@ -167,7 +168,7 @@ class Predictor:
             self._shadow(situations, use, market)
             for answer in answers.values():
                 self.metrics.answered(answer)
-                _tell(answer)
+                tell(answer)
             return [answers[s] for s in wanted]
 
     async def predict_async(
@@ -193,10 +194,13 @@ class Predictor:
         """
         from barcast.decisions.portfolio import allocate
 
+        # no advice, so none in the log: it would stand there for what the account is advised at this bar
+        self.book.refresh()
+        situations, _ = self._situations(self._wanted(symbols))
         expected = {
-            a.symbol: a.expected_return
-            for a in self.predict(symbols)
-            if a.expected_return is not None and a.model_kind != "rules"
+            symbol: float(one.raw.outputs["expected_return"])
+            for symbol, one in situations.items()
+            if one.raw.link.kind != "rules"
         }
         if not expected:
             raise ServingError(
@@ -223,7 +227,8 @@ class Predictor:
     def market(self, symbols: tuple[str, ...]) -> Market:
         """Volatility ratios and the correlation matrix of `symbols`, from stored bars only.
 
-        `as_of` is the newest bar's close, so that a replay decides as it would have then.
+        `as_of` is now where bars come in live, since the account may have traded since the last close; else the
+        newest bar's close.
         """
         ratios = {}
         newest = None
@@ -235,8 +240,10 @@ class Predictor:
             if history is not None and (newest is None or history.event_timestamp > newest):
                 newest = history.event_timestamp
         known, matrix = self._matrix(symbols)
+        if newest is None or self._live:
+            newest = max(clock.now(), newest or clock.now())
         return Market(
-            as_of=newest or clock.now(),
+            as_of=newest,
             interval_seconds=intervals.seconds(self.config.interval),
             symbols=known,
             volatility_ratio=ratios,
@@ -327,22 +334,27 @@ class Predictor:
         if self.log is None:
             return
         for link, group in groups.items():
-            self._shadows.append(self.chain.submit(partial(self._ask_shadow, link, group, account, market)))
-        self._shadows = [job for job in self._shadows if not job.done()]
+            job = self.chain.submit(partial(self._ask_shadow, link, group, account, market))
+            self._shadows.add(job)
+            job.add_done_callback(self._shadows.discard)
 
     def _ask_shadow(self, link: Link, group: dict[str, Situation], account: Account, market: Market) -> None:
-        windows = {s: one.window for s, one in group.items() if one.window is not None}
         try:
-            found = self.chain.ask(link, windows)
-        except ServingError as error:
-            _log.info("shadow not answered", model=link.model, version=link.version, error=str(error))
-            return
+            self._copy(link, group, account, market)
+        except Exception as error:  # nobody waits for it, and `close` must not meet it
+            words = f"{type(error).__name__}: {error}"[:300]
+            _log.warning("shadow not recorded", model=link.model, version=link.version, error=words)
+
+    def _copy(self, link: Link, group: dict[str, Situation], account: Account, market: Market) -> None:
+        windows = {s: one.window for s, one in group.items() if one.window is not None}
+        found = self.chain.ask(link, windows)
+        files = self.live.files(str(link.model), int(link.version or 0))
         answers = []
         for symbol, outputs in found.items():
             if isinstance(outputs, str | ServingError):
                 continue
             raw = RawAnswer(link, outputs)
-            situation = replace(group[symbol], raw=raw)
+            situation = replace(group[symbol], raw=raw, files=files)
             signal = signal_of(situation, self.config)
             advice = decide(signal, account, market, self.config.decisions)
             answers.append(build(situation, signal, advice, market, self.config))
@@ -362,21 +374,6 @@ class Predictor:
             _log.warning("prediction log failed", error=f"{type(error).__name__}: {error}"[:300])
             self.metrics.count("log_failure", {"error": type(error).__name__})
             return answers
-
-
-def _tell(answer: Prediction) -> None:
-    """One line an answer, at level info."""
-    decision = answer.decision
-    _log.info(
-        "answered",
-        symbol=answer.symbol,
-        model=answer.model,
-        version=answer.model_version,
-        status=answer.status,
-        bar=str(answer.feature_timestamp),
-        action=decision.action if decision else None,
-        reason=answer.reason,
-    )
 
 
 def open_predictor(

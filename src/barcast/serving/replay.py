@@ -56,7 +56,9 @@ def model_signals(
     found: dict[datetime, list[Signal]] = {}
     for part in frame.sort("symbol", "event_timestamp").partition_by("symbol", maintain_order=True):
         symbol = str(part["symbol"][0])
-        link = next((k for k in predictor.chain.links(symbol, table) if k.model is not None), None)
+        links = predictor.chain.links(symbol, table)
+        # a comparison draws its arm anew for each bar; the past is told by what stays
+        link = next((k for k in links if k.model is not None and k.variant == "champion"), None)
         if link is None:
             raise ServingError(
                 "No model is live; there is nothing to replay.", hint="Run `barcast run` first."
@@ -97,15 +99,17 @@ def run(
     frame = adjusted(bars).sort("event_timestamp", "symbol")
     raw = bars.sort("event_timestamp", "symbol")
     start = account.last or since
+    _restate(account, raw)
     if start is not None:
         past = raw.filter(pl.col("event_timestamp") <= start)
         if past.height:
             book.update(past)
-        frame = frame.filter(pl.col("event_timestamp") > start)
+        frame, raw = (bars.filter(pl.col("event_timestamp") > start) for bars in (frame, raw))
     matrix = _Correlations(book, config)
-    for part in frame.partition_by("event_timestamp", maintain_order=True):
+    closes = [bars.partition_by("event_timestamp", maintain_order=True) for bars in (frame, raw)]
+    for part, traded in zip(*closes, strict=True):
         at: datetime = part["event_timestamp"][0]
-        book.update(raw.filter(pl.col("event_timestamp") == at))
+        book.update(traded)
         paper_bars = {
             row["symbol"]: PaperBar(
                 row["open"], row["close"], row["volume"] / row["volume_factor"], row["price_factor"]
@@ -132,15 +136,28 @@ def decisions_of(
     advice: Mapping[str, Advice], signals: list[Signal], num_symbols: int, config: Config
 ) -> dict[str, PaperDecision]:
     """Advice in shares of all equity as positions of each symbol's own account (an equal share of the
-    capital)."""
+    capital); flat where the advice is to get out and no more."""
     by_symbol = {s.symbol: s for s in signals}
     found = {}
     for symbol, one in advice.items():
-        size = min(1.0, one.size * num_symbols / config.costs.max_position)
+        position = one.side * min(1.0, one.size * num_symbols / config.costs.max_position)
+        if one.only_closes or (one.side < 0 and config.costs.side == "exit_only"):
+            position = 0.0
         found[symbol] = PaperDecision(
-            one.side * size, one.band, by_symbol[symbol].regime, by_symbol[symbol].model_version
+            position, one.band, by_symbol[symbol].regime, by_symbol[symbol].model_version
         )
     return found
+
+
+def _restate(account: PaperAccount, bars: pl.DataFrame) -> None:
+    """Bring the account to the factors that the bars it has met carry by now."""
+    last = {s: own.last for s, own in account.accounts.items() if own.last is not None}
+    if not last:
+        return
+    keys = {n: bars.schema[n] for n in ("symbol", "event_timestamp")}
+    met = pl.DataFrame(list(last.items()), schema=keys, orient="row").join(bars, on=list(keys))
+    for symbol, factor in met.select("symbol", "price_factor").iter_rows():
+        account.accounts[symbol].restate(factor)
 
 
 class _Correlations:

@@ -7,7 +7,6 @@ new one. A damaged emergency file counts as a pulled stop: not knowing is no rea
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from barcast.config import Config
 from barcast.decisions import emergency
 from barcast.decisions.emergency import EmergencyStop
 from barcast.decisions.types import Account
+from barcast.durable import write_atomic
 from barcast.errors import ServingError
 from barcast.workspace import Workspace
 
@@ -31,16 +31,8 @@ def load_account(workspace: Workspace, config: Config) -> Account:
     Raises:
         ServingError: the file is damaged.
     """
-    path = workspace.state / _ACCOUNT
-    if path.exists():
-        try:
-            account = Account.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise ServingError(
-                f"{path} is damaged ({str(error).splitlines()[0]}).",
-                hint="Put the account again (PUT /v1/account) or start a new one (barcast paper run --new).",
-            ) from error
-    else:
+    account = _kept_account(workspace)
+    if account is None:
         equity = config.decisions.starting_equity
         account = Account(equity=equity, peak_equity=equity)
     return account.model_copy(update={"emergency_reason": load_emergency(workspace).reason})
@@ -81,15 +73,28 @@ def lift(workspace: Workspace, by: str, reason: str) -> EmergencyStop:
 
     Raises:
         RefusedError: not active, no person named, no reason.
+        ServingError: the account's file is damaged; the stop stays.
     """
     with _locked(workspace):
         stop = load_emergency(workspace).lift(by, reason, clock.now())
-        path = workspace.state / _ACCOUNT
-        if path.exists():
-            account = Account.model_validate_json(path.read_text(encoding="utf-8"))
-            _write(path, account.model_copy(update={"peak_equity": account.equity}))
+        account = _kept_account(workspace)
+        if account is not None:
+            _write(workspace.state / _ACCOUNT, account.model_copy(update={"peak_equity": account.equity}))
         _write(workspace.state / _EMERGENCY, stop)
     return stop
+
+
+def _kept_account(workspace: Workspace) -> Account | None:
+    path = workspace.state / _ACCOUNT
+    if not path.exists():
+        return None
+    try:
+        return Account.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ServingError(
+            f"{path} is damaged ({str(error).splitlines()[0]}).",
+            hint="Put the account again (PUT /v1/account) or start a new one (barcast paper run --new).",
+        ) from error
 
 
 @contextmanager
@@ -101,20 +106,4 @@ def _locked(workspace: Workspace) -> Iterator[None]:
 
 
 def _write(path: Path, record: BaseModel) -> None:
-    write_text(path, record.model_dump_json(indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` in one durable step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomic(path, record.model_dump_json(indent=1))

@@ -87,7 +87,9 @@ class WindowReader:
             return False
         known = moment(history.known_at)
         newer = history.event_timestamp > found.event_timestamp
-        return newer and clock.now() - known < timedelta(seconds=self._config.features_wait_seconds)
+        # Known in the future: the clock was set back since, and waiting for it to come round would take as long.
+        age = abs(clock.now() - known)
+        return newer and age < timedelta(seconds=self._config.features_wait_seconds)
 
     def _stored(self, symbols: list[str]) -> dict[str, Window | str]:
         try:

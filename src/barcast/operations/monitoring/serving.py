@@ -48,7 +48,8 @@ def judge(collected: Collected, before: Mapping[str, float]) -> tuple[list[Readi
     totals: Totals = {}
     for page in (_gateway_page(collected), _server_page(collected)):
         totals |= page
-    return readings + _counted(collected, totals, before), totals
+    # A page that did not answer this time is compared with what it said last, not with nothing.
+    return readings + _counted(collected, totals, before), {**before, **totals}
 
 
 def await_server(config: Config, stop: threading.Event, seconds: float) -> None:

@@ -22,6 +22,7 @@ from barcast.decisions.types import Account
 from barcast.errors import BarcastError, ConfigError, RefusedError
 from barcast.serving import feedback as feedback_service
 from barcast.serving import state
+from barcast.serving.client import ModelCallError
 from barcast.serving.gateway.middleware import Door
 from barcast.serving.gateway.security import KeyFile, RateLimit
 from barcast.serving.gateway.stream import events
@@ -189,11 +190,14 @@ def create_app(predictor: Predictor, log: PredictionLog, *, keys_file: Path | No
 
         table = predictor.live.read()
         found = []
+        silent = False  # then it is not asked, and waited for, for each further model
         for name, labels in sorted(table.models.items()):
+            server: dict[str, str] = {}
             try:
-                server = {str(k): v for k, v in predictor.client.versions(name, 1.0).items()}
-            except BarcastError:
-                server = {}
+                if not silent:
+                    server = {str(k): v for k, v in predictor.client.versions(name, 1.0).items()}
+            except ModelCallError as error:
+                silent = error.absent
             found.append(
                 LiveModel(
                     name=name,

@@ -5,6 +5,7 @@ Pure ASGI, so that the stream is not buffered and a body that is too large is re
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -78,13 +79,17 @@ class Door:
             client = scope.get("client")
             caller = Caller(client[0] if client else "local", "write")
         else:
-            caller = self._keys.caller(_key(headers))
+            key = _key(headers)
+            caller = self._keys.met(key)
+            if caller is None:
+                # Keys not met before share one bucket per address, so that they cannot be tried at speed, and are
+                # hashed on a thread, so that nobody else waits for it.
+                client = scope.get("client")
+                if wait := self._limit.take(f"unknown:{client[0] if client else ''}"):
+                    await _refuse(send, 429, "Too many requests.", retry=wait)
+                    return
+                caller = await asyncio.to_thread(self._keys.caller, key)
         if caller is None:
-            # unknown callers share one bucket per address, so that keys cannot be tried at speed
-            client = scope.get("client")
-            if wait := self._limit.take(f"unknown:{client[0] if client else ''}"):
-                await _refuse(send, 429, "Too many requests.", retry=wait)
-                return
             await _refuse(
                 send, 401, "An API key is needed: header `Authorization: Bearer <key>`.", challenge=True
             )
