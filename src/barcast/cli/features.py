@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
-app = typer.Typer(help="List or compute features.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="List or compute features.", no_args_is_help=True)
 
 Interval = Annotated[str, typer.Option(help="Bars of this interval, such as 5m; without it the workspace's.")]
 
@@ -145,8 +146,8 @@ def compute(
         print_json(facts)
         return
     print(
-        f"{facts['features']} features of {frame.height:,} bars; {whole.height:,} rows are complete, "
-        f"{facts['dropped_warming_up']:,} are still warming up ({facts['warmup_bars']} bars per symbol)."
+        f"{count(facts['features'], 'feature')} of {count(frame.height, 'bar')}; {whole.height:,} of them complete, "
+        f"{facts['dropped_warming_up']:,} are still warming up ({count(facts['warmup_bars'], 'bar')} per symbol)."
     )
     for row in per_symbol.to_dicts():
         print(f"  {row['symbol']:12} {row['complete']:>9,} complete  {row['warming_up']:>6,} warming up")

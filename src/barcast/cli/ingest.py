@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 Symbols = Annotated[list[str] | None, typer.Argument(help="Only these symbols; without any: all.")]
-app = typer.Typer(help="Look into the bar table.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="Look into the bar table.", no_args_is_help=True)
 
 
 def ingest(
@@ -144,7 +145,7 @@ def feed(
         missing = f", missing: {', '.join(batch.missing)}" if batch.missing else ""
         closed = f"{batch.event_timestamp:%Y-%m-%d %H:%M:%SZ}"
         if not json:
-            typer.echo(f"{closed} {batch.kind} {batch.bars.height} bar(s){missing}")
+            typer.echo(f"{closed} {batch.kind} {count(batch.bars.height, 'bar')}{missing}")
 
     counts = {"batches": 0, "bars": 0}
     try:

@@ -17,11 +17,12 @@ from barcast.cli._options import (
     current,
     print_json,
 )
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.registry import Ask, Registry
 
-app = typer.Typer(no_args_is_help=True, help="Versions, decisions and what is live.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Versions, decisions and what is live.")
 
 SymbolArgument = Annotated[
     str, typer.Argument(help="A symbol, `universal`, `_ensemble`, or `_linear` for the baseline.")
@@ -326,7 +327,7 @@ def verify(json: JsonOption = False, config: ConfigOption = None) -> None:
             print(f"{finding.where}: {finding.problem}")
     if findings:
         raise RegistryError(
-            f"{len(findings)} fault(s) found.",
+            f"{count(len(findings), 'fault')} found.",
             hint="`barcast models repair` restores what an intact ledger says.",
         )
     if json:
@@ -337,7 +338,8 @@ def verify(json: JsonOption = False, config: ConfigOption = None) -> None:
         print(f"Nothing is registered in {place}: there is nothing to check.")
         return
     versions = sum(len(model.versions) for model in models.values())
-    print(f"Checked {place}: {len(entries)} ledger line(s), {len(models)} model(s), {versions} version(s).")
+    lines = count(len(entries), "ledger line")
+    print(f"Checked {place}: {lines}, {count(len(models), 'model')}, {count(versions, 'version')}.")
     print("Everything is what the ledger says.")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.operations.monitoring import Reading, Report
@@ -70,7 +71,8 @@ def _show(report: Report, *, brief: bool) -> None:
     if not brief:
         lines += [_line("workspace", reading) for reading in report.whole]
         for model in report.models:
-            head = f"{model.answers} answers, {model.outcomes} with outcome, since {model.since:%Y-%m-%d %H:%M} UTC"
+            since = f"since {model.since:%Y-%m-%d %H:%M} UTC"
+            head = f"{count(model.answers, 'answer')}, {model.outcomes} with outcome, {since}"
             lines.append(f"{model.word} v{model.version} ({model.kind}): {head}")
             lines += [_line(model.word, reading) for reading in model.readings]
     typer.echo("\n".join(lines))

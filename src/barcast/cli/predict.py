@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,7 +65,7 @@ def predict(
         show(answers)
     if all(answer.status == "refused" for answer in answers):
         raise ServingError(
-            f"None of {len(answers)} symbol(s) could be answered: {answers[0].reason}.",
+            f"None of {count(len(answers), 'symbol')} could be answered: {answers[0].reason}.",
             hint=_hint(settings, symbols or [], endpoint or settings.serving.endpoint),
         )
 

@@ -13,6 +13,7 @@ import typer
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 from barcast.config import Config
 from barcast.errors import BarcastError
+from barcast.wording import count
 
 _FREE_GB = 2.0
 
@@ -42,7 +43,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     bars = facts["bars"]
     if "last" in bars:
         behind = "" if bars["last"] == bars["oldest_last"] else f", the oldest {_time(bars['oldest_last'])}"
-        yield "bars", f"{len(bars['symbols'])} symbols, last close {_time(bars['last'])}{behind}"
+        yield "bars", f"{count(len(bars['symbols']), 'symbol')}, last close {_time(bars['last'])}{behind}"
     elif not bars:
         yield "bars", "none yet: barcast run"
     yield from _models(facts["models"])

@@ -24,6 +24,7 @@ from barcast.errors import ServingError
 from barcast.serving.live import LiveReader
 from barcast.serving.online import Samples, Shadow, Update, weights_of
 from barcast.serving.prediction_log import PredictionLog, with_times
+from barcast.wording import count
 from barcast.workspace import Workspace
 
 REPLAY_ROWS = 2000
@@ -99,7 +100,7 @@ def look(config: str) -> str:
         log.close()
     asked = "is asked for" if done.retrain.ask else "is not asked for"
     lines = [
-        f"{done.parent}: {done.outcomes} outcomes; {done.update.done} ({done.update.reason}).",
+        f"{done.parent}: {count(done.outcomes, 'outcome')}; {done.update.done} ({done.update.reason}).",
         f"Retraining {asked}: {done.retrain.reason}.",
     ]
     if done.update.judged is not None:
