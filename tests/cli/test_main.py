@@ -131,6 +131,12 @@ def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:
     assert "--interval" in done.stderr
 
 
+def test_a_replay_refuses_to_predict_instead_of_leaving_it_out(tmp_path: Path) -> None:
+    done = barcast("bars", "feed", "--replay", "1e9", "--predict", root=tmp_path / "state")
+    assert done.returncode == 2
+    assert "do not go together" in done.stderr
+
+
 def test_remembered_configuration_holds_only_what_was_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -340,3 +340,12 @@ def test_under_the_predictions_stands_the_rule_that_refused(
     said = printed(world, capsys)
     assert "no trade by emergency_stop: AAA, BBB, CCC. Emergency stop: flash crash (pulled by ana" in said
     assert said.count("emergency_stop") == 1
+
+
+def test_one_line_says_what_answered_in_place_of_the_model_for_all_symbols(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.server.stop()
+    said = printed(world, capsys)
+    assert said.count("answered by") == 1
+    assert "UNAVAILABLE): AAA, BBB, CCC" in said

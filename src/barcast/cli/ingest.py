@@ -137,7 +137,13 @@ def feed(
 
     from barcast import tracing
     from barcast.bars.live import follow, replay_feed
+    from barcast.errors import ConfigError
 
+    if predict and replay > 0:
+        raise ConfigError(
+            "--predict and --replay do not go together: a replay stores nothing and answers nothing.",
+            hint="For answers on bars of the past: `barcast paper run`, or `barcast run --pipeline backfill`.",
+        )
     settings = current(config)
     place = settings.open_workspace()
 
@@ -215,6 +221,7 @@ def _table(rows: list[dict[str, Any]], json: bool) -> None:
         print_json(rows)
         return
     from rich.table import Table
+    from rich.text import Text
 
     from barcast.cli._console import console
 
@@ -223,5 +230,5 @@ def _table(rows: list[dict[str, Any]], json: bool) -> None:
         return
     table = Table(*(str(name) for name in rows[0]))
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     console().print(table)

@@ -57,16 +57,9 @@ def _registry(config: Any) -> Registry:
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> None:
-    from rich.table import Table
+    from barcast.cli._console import show_table
 
-    from barcast.cli._console import console
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(cell) for cell in row))
-    console().print(table)
+    show_table(columns, [[_cell(cell) for cell in row] for row in rows])
 
 
 def _cell(value: Any) -> str:
@@ -95,15 +88,28 @@ def list_models(json: JsonOption = False, config: ConfigOption = None) -> None:
                 row["symbol"],
                 row["champion"],
                 row["kind"],
-                (row["since"] or "")[:16].replace("T", " "),
+                (row["since"] or "")[:10],  # the day: `history` has the time
                 row["by"],
-                f"{row['challenger']} ({row['challenger_status']})" if row["challenger"] else None,
+                _challenger(row),
                 row["verdict"],
                 row["num_versions"],
             ]
             for row in rows
         ],
     )
+
+
+def _challenger(row: dict[str, Any]) -> str:
+    """The version that waits, or that gets requests, and which of both where it is more than a challenger."""
+    traffic, number = row["traffic"], row["challenger"]
+    found = str(number or "")
+    if number and row["challenger_status"] != "challenger":
+        found += f" ({row['challenger_status']})"
+    if not traffic:
+        return found
+    mode = "shadow" if traffic["mode"] == "shadow" else f"{traffic['share']:.0%}"
+    gets = f"{traffic['version']} ({mode})"
+    return gets if number in (None, traffic["version"]) else f"{found}, {gets}"
 
 
 @app.command()
@@ -220,7 +226,10 @@ def rollback(
 @app.command()
 def retire(symbol: SymbolArgument, by: ByOption, reason: ReasonOption, config: ConfigOption = None) -> None:
     """Take a symbol's own model out of service; the universal model answers then."""
-    _registry(config).retire(symbol, by=by, reason=reason)
+    from barcast import logs
+
+    with logs.without("retired"):
+        _registry(config).retire(symbol, by=by, reason=reason)
     print(f"{symbol}: its own model is out of service.")
 
 

@@ -30,6 +30,7 @@ def monitor(
     json: JsonOption = False,
 ) -> None:
     """Drift, calibration, data, serving, queue: what is wrong, since when, and what was done about it."""
+    from barcast import logs
     from barcast.operations.monitoring import Monitor
     from barcast.operations.monitoring import metrics as page
 
@@ -44,7 +45,9 @@ def monitor(
             _show(report, brief=follow)
 
     if not follow:
-        show(one.look(act=act))
+        with logs.without("alert", "action"):
+            report = one.look(act=act)
+        show(report)
         return
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())

@@ -248,7 +248,7 @@ def _show(account: PaperAccount, settings: Any, json: bool, asked: dict[str, int
     print(
         f"Equity {summary['equity']:,.2f} of {account.capital:,.2f} ({summary['net_return']:+.2%} after "
         f"costs), "
-        f"drawdown {summary['drawdown']:.1%}, {count(summary['trades'], 'finished trade')}, last bar {account.last}."
+        f"drawdown {summary['drawdown']:.1%}, {count(len(account.trades), 'finished trade')}, last bar {account.last}."
     )
     if asked:
         rules = {rule: n for rule, n in asked.items() if rule not in ("advice", "acted")}

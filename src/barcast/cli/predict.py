@@ -34,6 +34,7 @@ def predict(
 
     Leaves with code 7 when no symbol could be answered.
     """
+    from barcast import logs
     from barcast.errors import ConfigError, ServingError
     from barcast.serving.predictor import open_predictor
     from barcast.serving.state import load_account
@@ -48,7 +49,8 @@ def predict(
         raise ServingError(
             f"Workspace {workspace.name!r} at {workspace.root} has no bars and no live model.", hint=_RUN
         )
-    with open_predictor(settings, workspace, endpoint) as predictor:
+    told = logs.without("model server absent", "members not heard")  # as fallback and as a rule's refusal
+    with told, open_predictor(settings, workspace, endpoint) as predictor:
         account = load_account(workspace, settings)
         if bars is None:
             answers = predictor.predict(None if everything else symbols, explain=explain, account=account)
