@@ -16,7 +16,8 @@ ROWS = [("BTC/USDT", "12", "network", "2026-11-27", "ana", REASON), ("_linear", 
 def printed(width: int, columns: tuple[str, ...] = COLUMNS, rows: list[tuple[str, ...]] = ROWS) -> list[str]:
     out = io.StringIO()
     show_table(columns, rows, out=Console(file=out, width=width))
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    lines = out.getvalue().splitlines()
+    assert lines == [line.rstrip() for line in lines]
     assert max(map(len, lines)) <= width
     return lines
 

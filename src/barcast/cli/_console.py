@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WHOLE = 10_000  # characters; a table takes what it needs
-_LEAST = 24  # characters that the last column keeps beside the others
+_LEAST = 20  # characters that the last column keeps beside the others
 
 
 def console() -> Console:
@@ -51,7 +51,10 @@ def show_table(
         table.add_column(column, justify=justify, no_wrap=number < len(columns), overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    out.print(table)
+    with out.capture() as printed:
+        out.print(table)
+    for line in printed.get().splitlines():
+        print(line.rstrip(), file=out.file)  # a long reason in one row would fill all others with spaces
 
 
 def _paragraphs(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[Text]:
@@ -67,6 +70,6 @@ def _paragraphs(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
             else:
                 lines += textwrap.wrap(words, max(width - indent, _LEAST))
         lines = [line for line in lines if line] or [""]
-        head = Text(f"{row[0]:<{indent}}", style="bold")
+        head = Text(f"{row[0]:<{indent}}" if lines[0] else row[0], style="bold")
         yield head.append(lines[0], style="not bold")
         yield from (Text(" " * indent + line) for line in lines[1:])

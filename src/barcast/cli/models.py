@@ -292,7 +292,7 @@ def history(
             [
                 [
                     r["number"],
-                    r["time"][:19].replace("T", " "),
+                    r["time"][:16].replace("T", " "),
                     r["action"],
                     r["version"],
                     r["by"],

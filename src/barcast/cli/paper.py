@@ -245,10 +245,11 @@ def _show(account: PaperAccount, settings: Any, json: bool, asked: dict[str, int
     if json:
         print_json({**summary, "asked": asked} if asked is not None else summary)
         return
+    last = f"last bar {account.last:%Y-%m-%d %H:%M} UTC" if account.last else "no bar seen yet"
     print(
         f"Equity {summary['equity']:,.2f} of {account.capital:,.2f} ({summary['net_return']:+.2%} after "
         f"costs), "
-        f"drawdown {summary['drawdown']:.1%}, {count(len(account.trades), 'finished trade')}, last bar {account.last}."
+        f"drawdown {summary['drawdown']:.1%}, {count(len(account.trades), 'finished trade')}, {last}."
     )
     if asked:
         rules = {rule: n for rule, n in asked.items() if rule not in ("advice", "acted")}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from barcast import clock, names
+from barcast import clock, logs, names
 from barcast.bars import adjusted, calendars_of
 from barcast.config import Config
 from barcast.config.decisions import DecisionsConfig
@@ -62,7 +62,8 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
             "No universal network is live, and only its copy learns.",
             hint="See `barcast models list`: the gate may have kept it out.",
         )
-    from barcast.training import TrainedModel  # imports TensorFlow
+    _load_tensorflow()
+    from barcast.training import TrainedModel
 
     log.join_outcomes(bars, config.horizon_bars)
     folder = workspace.models / model / str(version)
@@ -85,6 +86,13 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     if verdict.ask:
         shadow.remember(retrain_asked_at=clock.now(), retrain_accuracy=verdict.accuracy)
     return Learnt(f"{model}/{version}", len(outcomes), update, verdict)
+
+
+def _load_tensorflow() -> None:
+    """Now and quietly: a command says only what is its own."""
+    with logs.hushed():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
 
 
 def look(config: str) -> str:
@@ -262,6 +270,7 @@ def export_shadow(workspace: Workspace, config: Config, path: Path) -> Path:
     Raises:
         ServingError: there is none yet.
     """
+    _load_tensorflow()
     from barcast.training import TrainedModel
 
     model = names.model_name(config.workspace, None)
