@@ -43,7 +43,9 @@ def list_runs(
         print_json(rows)
         return
     for row in rows:
-        print(f"{row['run_id']}  {row['state'].lower():12} {row.get('name') or row.get('error', '')}")
+        print(
+            f"{row['run_id']}  {row['state'].lower():12} {row.get('name') or row.get('error', '')}".rstrip()
+        )
     if not rows:
         print("No runs yet.")
 

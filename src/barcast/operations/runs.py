@@ -230,7 +230,8 @@ def find(config: Config, run_id: str | None = None) -> str:
         raise ConfigError(f"Workspace {config.workspace!r} has no runs yet.", hint="Start one: barcast run.")
     if run_id is not None and run_id not in known:
         raise ConfigError(
-            f"Workspace {config.workspace!r} has no run {run_id!r}.", hint=did_you_mean(run_id, known)
+            f"Workspace {config.workspace!r} has no run {run_id!r}.",
+            hint=did_you_mean(run_id, known) or "See: barcast runs list.",
         )
     return run_id or known[-1]
 
