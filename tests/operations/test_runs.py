@@ -112,6 +112,18 @@ def test_a_killed_run_says_so_even_before_its_first_step(tmp_path: Path) -> None
     assert "its process was killed, during ingest" in call(tmp_path, *words)[1]
 
 
+def test_a_feature_store_that_cannot_be_read_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "fs.yaml").write_text("project: ${NOT_SET_ANYWHERE}\n")
+    path = write(tmp_path / "c.yaml", feast={"feature_store_yaml": str(tmp_path / "fs.yaml")})
+    code, output = call(tmp_path, "run", str(path))
+    assert code == 2
+    assert "needs environment variables that are not set: NOT_SET_ANYWHERE" in output
+    assert not (tmp_path / "w").exists()
+    code, output = call(tmp_path, "doctor", "--config", str(path))
+    assert code == 1
+    assert "FAIL  feature store" in output
+
+
 def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:
     assert read_arguments("retraining", ["models=AAPL,MSFT", "mode=anew"]) == {
         "models": "AAPL,MSFT",

@@ -128,6 +128,7 @@ def doctor(config: ConfigOption = None, json_output: JsonOption = False) -> None
     if settings:
         check("disk", lambda: _disk(settings[0]))
         check("workspace", lambda: _workspace(settings[0]))
+        check("feature store", lambda: _feature_store(settings[0]))
     failed = [c for c in checks if not c["ok"]]
     if json_output:
         print_json(checks)
@@ -169,6 +170,16 @@ def _disk(config: Config) -> str:
     if free < _FREE_GB:
         raise BarcastError(f"{free:.1f} GB free at {folder}.", hint=f"Free at least {_FREE_GB:.0f} GB.")
     return f"{free:.0f} GB free"
+
+
+def _feature_store(config: Config) -> str:
+    path = config.feast.feature_store_yaml
+    if path is None:
+        return "embedded: SQLite online, Parquet offline"
+    from barcast.adapters.feast_config import repo_config
+
+    repo_config(config.open_workspace(), config)
+    return f"{path}: its variables are set (whether the stores answer is not tried)"
 
 
 def _workspace(config: Config) -> str:

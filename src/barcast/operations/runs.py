@@ -68,7 +68,8 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
         arguments: the pipeline's further parameters.
 
     Raises:
-        ConfigError: there is no such pipeline, it has no such parameter, or a value that no step could take.
+        ConfigError: there is no such pipeline, it has no such parameter, a value that no step could take, or a
+            feature store that cannot be read.
         RefusedError: another run of the workspace is still going on.
         RunFailedError: a step failed, or the run was cancelled.
     """
@@ -77,6 +78,10 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
     check_arguments(pipeline, arguments)
     check_models(config, arguments.get("models", ""))
     workspace = config.open_workspace()
+    if config.feast.feature_store_yaml is not None:
+        from barcast.adapters.feast_config import repo_config
+
+        repo_config(workspace, config)  # refused now, not by the fifth step
     workspace.root.mkdir(parents=True, exist_ok=True)
     locks = [] if pipeline in _SIDE_BY_SIDE else [_lock(workspace)]
     folder = workspace.runs / run_id
