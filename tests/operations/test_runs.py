@@ -117,7 +117,7 @@ def test_a_feature_store_that_cannot_be_read_is_refused_before_the_first_step(tm
     path = write(tmp_path / "c.yaml", feast={"feature_store_yaml": str(tmp_path / "fs.yaml")})
     code, output = call(tmp_path, "run", str(path))
     assert code == 2
-    assert "needs environment variables that are not set: NOT_SET_ANYWHERE" in output
+    assert "needs environment variables that are not set or empty: NOT_SET_ANYWHERE" in output
     assert not (tmp_path / "w").exists()
     code, output = call(tmp_path, "doctor", "--config", str(path))
     assert code == 1
