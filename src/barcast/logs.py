@@ -23,6 +23,7 @@ def configure(level: str = "warning", *, json: bool = False) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            *([_not_told] if number >= logging.WARNING else []),
             structlog.contextvars.merge_contextvars,
             _with_trace,
             structlog.processors.add_log_level,
@@ -39,6 +40,29 @@ def configure(level: str = "warning", *, json: bool = False) -> None:
 def bound(**values: Any) -> Any:
     """A context in which every log line of this thread or task carries `values` (run, step, symbol, version ...)."""
     return structlog.contextvars.bound_contextvars(**values)
+
+
+_told: list[str] = []
+
+
+@contextlib.contextmanager
+def without(*events: str) -> Iterator[None]:
+    """Leave out these events: the command says the same in its own output, where a log line would tear a table.
+
+    At "debug" and "info" they are heard.
+    """
+    _told.extend(events)
+    try:
+        yield
+    finally:
+        for event in events:
+            _told.remove(event)
+
+
+def _not_told(_: Any, __: str, event: Any) -> Any:
+    if event["event"] in _told:
+        raise structlog.DropEvent
+    return event
 
 
 def _with_trace(_: Any, __: str, event: Any) -> Any:

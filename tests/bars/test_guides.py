@@ -63,7 +63,7 @@ def test_add_a_feature_guide_works(tmp_path, monkeypatch):
 
 def test_live_feed_guide_works(tmp_path):
     said = play("live-feed.md", tmp_path)
-    assert said.count("live 2 bar(s)") == 3
+    assert said.count("live 2 bars") == 3
     assert re.search(r"replaced +57[0-9]", said)
     assert '"price_factor": 1.0' in said
 
@@ -72,7 +72,7 @@ def test_your_own_data_guide_works(tmp_path):
     said = play("your-own-data.md", tmp_path)
     assert re.search(r"added +4000", said)
     assert (tmp_path / "quality" / "bars-quality.html").exists()
-    assert "live 2 bar(s)" in said
+    assert "live 2 bars" in said
     assert Universe.load(tmp_path / "universe.yaml").symbols["META"].former_names
     exchange = load(tmp_path / "exchange.yaml")
     assert open_source(exchange.source, interval="5m", calendar="24/7").symbols() == ["BTC/USDT", "ETH/USDT"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,27 @@ def test_what_is_no_json_is_refused_with_its_place(text: str, message: str) -> N
     assert isinstance(done.exception, DataError)
     assert "is not JSON" in done.exception.message
     assert message in done.exception.message
+
+
+def test_tensorflow_says_nothing_of_its_own_when_the_shadow_is_taken_up(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from barcast.config import load
+from barcast.errors import ServingError
+from barcast.serving.learn import export_shadow
+
+config = load(root=Path(sys.argv[1]))
+try:
+    export_shadow(config.open_workspace(), config, Path(sys.argv[1]) / "out")
+except ServingError as error:
+    print(error.message)
+import tensorflow
+print(float(tensorflow.constant(1.0)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["There is no shadow yet.", "1.0"]
+    assert done.stderr == ""

@@ -54,6 +54,18 @@ def test_every_command_has_help(name: str, tmp_path: Path) -> None:
     assert command.help or getattr(command, "commands", None)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_lists_options_of_shell_completion(name: str) -> None:
+    from typer.main import get_command
+
+    from barcast.cli import app
+
+    command = get_command(app).get_command(None, name)  # type: ignore[attr-defined]
+    asked = [get_command(app), command, *getattr(command, "commands", {}).values()]
+    names = {option for one in asked for parameter in one.params for option in parameter.opts}
+    assert not [option for option in names if "completion" in option]
+
+
 def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
     done = barcast("predikt", root=tmp_path)
     assert done.returncode == 2
@@ -117,6 +129,12 @@ def test_own_bars_need_a_name_and_an_interval(tmp_path: Path) -> None:
     done = barcast("run", "--bars", str(tmp_path), root=tmp_path / "state")
     assert done.returncode == 2
     assert "--interval" in done.stderr
+
+
+def test_a_replay_refuses_to_predict_instead_of_leaving_it_out(tmp_path: Path) -> None:
+    done = barcast("bars", "feed", "--replay", "1e9", "--predict", root=tmp_path / "state")
+    assert done.returncode == 2
+    assert "do not go together" in done.stderr
 
 
 def test_remembered_configuration_holds_only_what_was_set(

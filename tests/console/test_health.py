@@ -14,6 +14,7 @@ import pytest
 
 from barcast.console.watched import line
 from barcast.operations.monitoring import Action, History, ModelReport, Reading, Report
+from barcast.serving import state
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -74,6 +75,20 @@ def test_the_page_shows_alerts_actions_readings_and_plots(watched: SimpleNamespa
 
 def test_before_the_first_look_the_page_says_how_to_look(console: SimpleNamespace) -> None:
     assert "Monitoring has not looked yet" in enter(console).get("/health").text
+
+
+def test_an_active_stop_stands_at_the_top_of_every_page_until_it_is_lifted(console: SimpleNamespace) -> None:
+    client, workspace = enter(console), console.registry.workspace
+    pages = ("/health", "/", "/history", "/models/AAPL")
+    assert not [page for page in pages if "STOPPED" in client.get(page).text]
+    state.pull(workspace, "ana", "flash <crash>")
+    for page in pages:
+        _, _, main = client.get(page).text.partition("<main>")
+        assert main.lstrip().startswith('<p class="message bad stopped" role="alert"><b>STOPPED</b>'), page
+        assert "flash &lt;crash&gt; (pulled by ana, 20" in main
+    assert "STOPPED" not in httpx.get(f"{console.url}/login").text
+    state.lift(workspace, "ana", "found")
+    assert not [page for page in pages if "STOPPED" in client.get(page).text]
 
 
 def test_a_line_needs_two_points_and_bears_a_constant_one() -> None:

@@ -93,6 +93,35 @@ def test_a_cancelled_run_ends_with_its_steps_and_leaves_the_workspace_free(tmp_p
     assert psutil.wait_procs(family, timeout=120)[1] == []
     assert [(row["run_id"], row["state"]) for row in runs.latest(config)] == [(run_id, "CANCELED")]
     os.close(runs._lock(config.open_workspace()))
+    why = "by barcast runs cancel, during ingest"
+    assert f"{run_id}  canceled     {why}" in call(tmp_path, "runs", "list")[1]
+    assert f"{run_id}  canceled: {why}" in call(tmp_path, "runs", "show")[1]
+    shown = json.loads(call(tmp_path, "runs", "show", "--json")[1])
+    assert (shown["state"], shown["error"], shown["steps"]) == ("CANCELED", why, [])
+
+
+def test_a_killed_run_says_so_even_before_its_first_step(tmp_path: Path) -> None:
+    config = load(write(tmp_path / "c.yaml"), root=tmp_path)
+    folder = config.open_workspace().runs / runs.new_run_id("training")
+    folder.mkdir(parents=True)
+    (folder / "arguments.json").write_text("{}")
+    words = ("runs", "show", "--config", str(tmp_path / "c.yaml"))
+    assert call(tmp_path, *words) == (0, f"{folder.name}  unfinished: its process was killed\n")
+    started = {"step": "ingest", "event": "started", "text": ""}
+    (folder / "steps.jsonl").write_text(json.dumps(started) + "\n")
+    assert "its process was killed, during ingest" in call(tmp_path, *words)[1]
+
+
+def test_a_feature_store_that_cannot_be_read_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "fs.yaml").write_text("project: ${NOT_SET_ANYWHERE}\n")
+    path = write(tmp_path / "c.yaml", feast={"feature_store_yaml": str(tmp_path / "fs.yaml")})
+    code, output = call(tmp_path, "run", str(path))
+    assert code == 2
+    assert "needs environment variables that are not set or empty: NOT_SET_ANYWHERE" in output
+    assert not (tmp_path / "w").exists()
+    code, output = call(tmp_path, "doctor", "--config", str(path))
+    assert code == 1
+    assert "FAIL  feature store" in output
 
 
 def test_parameters_are_read_in_the_types_of_the_pipeline() -> None:

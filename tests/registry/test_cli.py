@@ -99,7 +99,7 @@ def test_verify_says_what_it_looked_at(
     promoted("AAPL")
     promoted(None)
     lines = len(registry.ledger.read())
-    assert f"at {workspace.root}: {lines} ledger line(s), 2 model(s), 3 version(s)." in run("verify")
+    assert f"at {workspace.root}: {lines} ledger lines, 2 models, 3 versions." in run("verify")
 
 
 def test_verify_misses_the_stored_files_of_each_version(

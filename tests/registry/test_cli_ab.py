@@ -78,11 +78,15 @@ def test_shadow_run_is_reported_and_ended(
     with pytest.raises(RegistryError, match="no challenger that gets requests"):
         run(ab_app, "report", "SIM0000")
 
-    decide = ("SIM0000", "--by", "ana", "--reason", "look", "--endpoint", "127.0.0.1:1")
+    before = json.loads(run(models_app, "list", "--json"))
+    decide = ("SIM0000", "--by", "bo", "--reason", "look", "--endpoint", "127.0.0.1:1")
     assert "version 2 gets a copy of all requests" in run(models_app, "traffic", *decide)
     assert json.loads((registry.workspace.models / "traffic.json").read_text()) == {
         MODEL: {"mode": "shadow", "share": 1.0, "version": 2}
     }
+    (row,) = json.loads(run(models_app, "list", "--json"))
+    assert (row["since"], row["by"]) == (before[0]["since"], "ana")  # of the champion, not of its traffic
+    assert "2 (shadow)" in run(models_app, "list")
     served(registry, 1, "champion", 0.0)
     served(registry, 2, "shadow", 0.6)
     found = json.loads(run(ab_app, "report", "SIM0000", "--json"))

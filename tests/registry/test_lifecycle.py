@@ -138,6 +138,9 @@ def test_challenger_with_verdict_keep_is_refused(
     version = register("AAPL", kit.KEEP)
     with pytest.raises(RefusedError, match="keeps the incumbent"):
         registry.set_challenger("AAPL", version)
+    with pytest.raises(RegistryError, match="The gate said 'keep'") as refused:
+        registry.approve("AAPL", version=version, by="ana", reason="I like it")
+    assert "models show AAPL --version 1" in str(refused.value.hint)
     unjudged = register("AAPL")
     with pytest.raises(RefusedError, match="has not judged"):
         registry.set_challenger("AAPL", unjudged)

@@ -19,7 +19,6 @@ from barcast.cli._prediction_table import show
 from barcast.decisions.types import Account, Trade
 from barcast.serving import state
 from barcast.serving.caches import Window
-from barcast.serving.prediction_log import PredictionLog
 
 
 def test_predict_with_all_symbols_asks_the_universal_model_once(world: World) -> None:
@@ -236,46 +235,6 @@ def test_book_with_same_bars_again_keeps_the_revision(world: World) -> None:
     assert world.book.revision == before + 1
 
 
-def test_traffic_with_share_goes_to_the_canary_and_stays_with_it(world: World) -> None:
-    world.live(
-        {"w.universal": {"stable": 1, "canary": 2}},
-        {"w.universal": {"mode": "ab", "share": 0.5, "version": 2}},
-    )
-    world.server.models[("w.universal", 2)] = outputs((0.7, 0.2, 0.1), expected=-0.01)
-    symbols = [f"S{i}" for i in range(40)]
-    world.book.update(make_bars(symbols))
-    for s in symbols:
-        world.store.put(s, world.bars["event_timestamp"].max(), np.zeros((T, F)))
-    with world.predictor() as predictor:
-        first = {a.symbol: a.variant for a in predictor.predict(symbols)}
-        second = {a.symbol: a.variant for a in predictor.predict(symbols)}
-    assert first == second
-    share = sum(v == "canary" for v in first.values()) / len(first)
-    assert 0.25 < share < 0.75
-
-
-def test_traffic_with_broken_canary_is_answered_by_the_champion(world: World) -> None:
-    world.live(
-        {"w.universal": {"stable": 1, "canary": 2}},
-        {"w.universal": {"mode": "ab", "share": 1.0, "version": 2}},
-    )
-    with world.predictor() as predictor:
-        answer = predictor.predict(["AAA"])[0]
-    assert answer.model_version == 1
-    assert answer.variant == "champion"
-    assert answer.fallback is not None
-    assert "NOT_FOUND" in answer.fallback.reasons[0]
-
-
-def test_traffic_without_a_share_that_is_a_number_costs_no_answer(world: World) -> None:
-    world.live(
-        {"w.universal": {"stable": 1, "canary": 2}},
-        {"w.universal": {"mode": "ab", "share": "half", "version": 2}},
-    )
-    with world.predictor() as predictor:
-        assert predictor.predict(["AAA"])[0].model_version == 1
-
-
 @pytest.mark.parametrize(("kind", "rules"), [("ccxt", ["trades_per_hour"]), ("files", [])])
 def test_trades_since_the_last_close_count_where_bars_come_in_live(
     world: World, kind: str, rules: list[str]
@@ -289,21 +248,6 @@ def test_trades_since_the_last_close_count_where_bars_come_in_live(
         decision = predictor.predict(["AAA"], account=account)[0].decision
     assert decision is not None
     assert [refusal.rule for refusal in decision.refusals] == rules
-
-
-def test_traffic_with_shadow_logs_both_and_answers_the_champion(world: World) -> None:
-    world.live(
-        {"w.universal": {"stable": 1, "canary": 2}},
-        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
-    )
-    world.server.models[("w.universal", 2)] = outputs((0.7, 0.2, 0.1), expected=-0.01)
-    log = PredictionLog(world.workspace.logs / "predictions.db")
-    with world.predictor(log=log) as predictor:
-        answer = predictor.predict(["AAA"])[0]
-        predictor.drain()
-        rows = log.predictions()
-    assert answer.model_version == 1
-    assert sorted(zip(rows["arm"], rows["version"], strict=True)) == [("champion", 1), ("shadow", 2)]
 
 
 def test_predict_with_foolish_names_is_refused(world: World) -> None:
@@ -368,28 +312,10 @@ def test_under_the_predictions_stands_the_rule_that_refused(
     assert said.count("emergency_stop") == 1
 
 
-def test_a_shadow_that_cannot_be_recorded_disturbs_nobody(world: World) -> None:
-    world.live(
-        {"w.universal": {"stable": 1, "canary": 2}},
-        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
-    )
-    world.server.models[("w.universal", 2)] = outputs((0.6, 0.3, 0.1))
-    log = PredictionLog(world.workspace.logs / "p.db")
-    log.close()
-    with world.predictor(log=log) as predictor:
-        assert predictor.predict(["AAA"])[0].status == "success"
-
-
-def test_a_shadow_is_judged_by_its_own_reference(world: World) -> None:
-    world.live(
-        {"w.universal": {"stable": 1, "canary": 2}},
-        {"w.universal": {"mode": "shadow", "share": 1.0, "version": 2}},
-    )
-    world.server.models[("w.universal", 2)] = outputs((0.1, 0.3, 0.6))
-    world.files("w.universal", 2, {}, mean=np.full(F, 50.0), scale=np.ones(F), distance=np.ones(100))
-    log = PredictionLog(world.workspace.logs / "p.db")
-    with world.predictor(log=log) as predictor:
-        predictor.predict(["AAA"])
-        predictor.drain()
-    refusals = dict(log.predictions().select("arm", "refusals").iter_rows())
-    assert refusals == {"champion": "", "shadow": "outlier"}
+def test_one_line_says_what_answered_in_place_of_the_model_for_all_symbols(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.server.stop()
+    said = printed(world, capsys)
+    assert said.count("answered by") == 1
+    assert "UNAVAILABLE): AAA, BBB, CCC" in said

@@ -56,11 +56,12 @@ def repo_config(workspace: Workspace, config: Config) -> RepoConfig:
 
 
 def _load(path: Path) -> RepoConfig:
-    unset = sorted({name for name in re.findall(r"\$\{(\w+)\}", path.read_text()) if name not in os.environ})
+    named = re.findall(r"\$\{(\w+)\}", path.read_text())
+    unset = sorted({name for name in named if not os.environ.get(name)})  # YAML reads an empty one as no text
     if unset:
         raise ConfigError(
-            f"{path.name} needs environment variables that are not set: {', '.join(unset)}.",
-            hint="Set them; feature_repo/README.md says what they are.",
+            f"{path.name} needs environment variables that are not set or empty: {', '.join(unset)}.",
+            hint="Set them; feature_repo/README.md says what they are. A password nobody asks for may be any word.",
         )
     try:
         loaded: RepoConfig = load_repo_config(path.parent, path)
@@ -71,10 +72,16 @@ def _load(path: Path) -> RepoConfig:
         )  # Feast reads these parts only when asked
     except Exception as error:  # Feast raises what its parsers raise
         raise ConfigError(
-            f"{path.name} is no feature_store.yaml that Feast can use: {str(error).splitlines()[0]}",
+            f"{path.name} is no feature_store.yaml that Feast can use: {_briefly(error)}",
             hint="Compare it with feature_repo/feature_store.yaml.",
         ) from error
     return loaded
+
+
+def _briefly(error: Exception) -> str:
+    """What, which key and why, without the reader's own notes."""
+    lines = [line.partition(" [type=")[0].strip() for line in str(error).splitlines()[:3]]
+    return "; ".join(filter(None, lines))
 
 
 def source_factory(repo: RepoConfig, features: Path, config: Config) -> Callable[[str], DataSource]:

@@ -5,37 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-
-from barcast.cli._console import console
+from barcast.cli._console import console, show_table
 from barcast.serving.types import Prediction
 
+_NUMBERS = ("SELL", "HOLD", "BUY", "confidence", "exp. return", "price")
+_COLUMNS = ("symbol", "action", *_NUMBERS, "advice", "model", "features of (UTC)")
 _NAMED = 10  # symbols a line names
 
 
 def show(answers: Sequence[Prediction]) -> None:
     """Print one row per symbol, then what stood against trades, refusals and explanations in words."""
     out = console()
-    table = Table(box=None, pad_edge=False)
-    for name, side in (
-        ("symbol", "left"), ("action", "left"), ("SELL", "right"), ("HOLD", "right"), ("BUY", "right"),
-        ("confidence", "right"), ("exp. return", "right"), ("price", "right"), ("advice", "left"),
-        ("model", "left"), ("features of (UTC)", "left"),
-    ):  # fmt: skip
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for answer in answers:
-        table.add_row(*_cells(answer))
-    out.print(table)
-    for line in _against(answers):
+    show_table(_COLUMNS, [_cells(answer) for answer in answers], right=_NUMBERS, out=out)
+    for line in (*_against(answers), *_fallen_back(answers)):
         out.print(line, markup=False)
     for answer in answers:
         if answer.status == "refused":
             out.print(f"{answer.symbol}: {answer.reason}", markup=False)
-        elif answer.fallback is not None:
-            reasons = "; ".join(answer.fallback.reasons)
-            out.print(f"{answer.symbol}: answered by {answer.fallback.link} ({reasons})", markup=False)
         if answer.explanation is not None:
             out.print(f"\n{answer.symbol}: {answer.explanation.rationale}", markup=False)
+
+
+def _fallen_back(answers: Sequence[Prediction]) -> Iterator[str]:
+    """What answered in a model's place and why, a line for all symbols of which the same is true."""
+    found: dict[str, list[str]] = {}
+    for answer in answers:
+        if answer.fallback is not None and answer.status != "refused":
+            reasons = "; ".join(answer.fallback.reasons)
+            found.setdefault(f"answered by {answer.fallback.link} ({reasons})", []).append(answer.symbol)
+    for words, symbols in found.items():
+        yield f"{words}: {_some(symbols)}"
+
+
+def _some(symbols: Sequence[str]) -> str:
+    more = len(symbols) - _NAMED
+    return ", ".join([*symbols[:_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
 def _against(answers: Sequence[Prediction]) -> Iterator[str]:
@@ -46,11 +50,8 @@ def _against(answers: Sequence[Prediction]) -> Iterator[str]:
             first = answer.decision.refusals[0]
             found.setdefault(first.rule, {})[answer.symbol] = first.message
     for rule, messages in found.items():
-        symbols = [*messages][:_NAMED] + (
-            [f"{len(messages) - _NAMED} more"] if len(messages) > _NAMED else []
-        )
         words = set(messages.values())
-        yield f"no trade by {rule}: {', '.join(symbols)}" + (f". {words.pop()}" if len(words) == 1 else "")
+        yield f"no trade by {rule}: {_some([*messages])}" + (f". {words.pop()}" if len(words) == 1 else "")
 
 
 def _cells(answer: Prediction) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
-app = typer.Typer(no_args_is_help=True, help="Shadow and A/B runs.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Shadow and A/B runs.")
 
 
 @app.callback()
@@ -62,7 +63,7 @@ def report(
         print(f"  {sentence}")
     for name, arm in (("champion", found.champion), ("challenger", found.challenger)):
         print(
-            f"  {name} v{arm.version}: {arm.answers} answers, {arm.with_outcome} with outcome, {arm.acted} "
+            f"  {name} v{arm.version}: {count(arm.answers, 'answer')}, {arm.with_outcome} with outcome, {arm.acted} "
             f"acted, accuracy {arm.accuracy:.1%}, net {arm.net_bps:+.2f} bps per answer, log loss {arm.log_loss:.4f}"
         )
 

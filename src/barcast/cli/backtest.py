@@ -14,6 +14,7 @@ import typer
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 from barcast.cli._tensorflow import load_tensorflow
 from barcast.errors import ConfigError
+from barcast.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +168,8 @@ def _show(result: Replay, evaluation: Evaluation, folder: Path) -> None:
     from barcast.cli._console import console
     from barcast.evaluation.words import lede, number
 
-    table = Table(title=f"{result.log.height} trainings, {result.num_promotions} promotions after the first")
+    trainings, promotions = count(result.log.height, "training"), count(result.num_promotions, "promotion")
+    table = Table(title=f"{trainings}, {promotions} after the first")
     for head in ("", "right", "log loss", "a year, net", "Sharpe", "deepest fall"):
         table.add_column(head, justify="left" if not head else "right")
     for name in evaluation.models:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
-app = typer.Typer(help="List or compute features.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="List or compute features.", no_args_is_help=True)
 
 Interval = Annotated[str, typer.Option(help="Bars of this interval, such as 5m; without it the workspace's.")]
 
@@ -40,6 +41,7 @@ def list_features(
         print_json([spec.as_dict() for spec in specs])
         return
     from rich.table import Column, Table
+    from rich.text import Text
 
     from barcast.cli._console import console
 
@@ -48,9 +50,8 @@ def list_features(
     )
     for spec in specs:
         cross = "yes" if spec.cross_symbol else ""
-        table.add_row(
-            spec.name, spec.category, spec.formula, str(spec.lookback_bars), spec.unit, spec.source, cross
-        )
+        cells = (spec.category, spec.formula, str(spec.lookback_bars), spec.unit, spec.source, cross)
+        table.add_row(spec.name, *(Text(cell) for cell in cells))  # a formula may hold [brackets]
     out = console()
     out.print(table)
     out.print(
@@ -132,12 +133,13 @@ def compute(
     )
     if out is not None:
         frame.write_parquet(out)
+    warmup = features.warmup_bars(settings.interval, settings.features)
     facts = {
         "features": len(frame.columns) - 3,
         "rows": frame.height,
         "complete_rows": whole.height,
         "dropped_warming_up": frame.height - whole.height,
-        "warmup_bars": features.warmup_bars(settings.interval, settings.features),
+        "warmup_bars": warmup,
         "file": None if out is None else str(out),
         "symbols": per_symbol.to_dicts(),
     }
@@ -145,8 +147,9 @@ def compute(
         print_json(facts)
         return
     print(
-        f"{facts['features']} features of {frame.height:,} bars; {whole.height:,} rows are complete, "
-        f"{facts['dropped_warming_up']:,} are still warming up ({facts['warmup_bars']} bars per symbol)."
+        f"{count(len(frame.columns) - 3, 'feature')} of {count(frame.height, 'bar')}; "
+        f"{whole.height:,} of them complete, "
+        f"{facts['dropped_warming_up']:,} are still warming up ({count(warmup, 'bar')} per symbol)."
     )
     for row in per_symbol.to_dicts():
         print(f"  {row['symbol']:12} {row['complete']:>9,} complete  {row['warming_up']:>6,} warming up")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.config import Config
@@ -75,7 +76,7 @@ def join(config: ConfigOption = None) -> None:
     log = open_log(settings)
     joined = log.join_outcomes(open_store(settings, workspace).read(), settings.horizon_bars)
     moved = log.flush(workspace.logs / "predictions", min_rows=settings.serving.log_flush_rows)
-    print(f"{joined} outcomes joined, {moved} rows moved to the Delta table.")
+    print(f"{count(joined, 'outcome')} joined, {count(moved, 'row')} moved to the Delta table.")
 
 
 @app.command()

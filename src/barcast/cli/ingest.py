@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 Symbols = Annotated[list[str] | None, typer.Argument(help="Only these symbols; without any: all.")]
-app = typer.Typer(help="Look into the bar table.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="Look into the bar table.", no_args_is_help=True)
 
 
 def ingest(
@@ -141,7 +142,13 @@ def feed(
 
     from barcast import tracing
     from barcast.bars.live import follow, replay_feed
+    from barcast.errors import ConfigError
 
+    if predict and replay > 0:
+        raise ConfigError(
+            "--predict and --replay do not go together: a replay stores nothing and answers nothing.",
+            hint="For answers on bars of the past: `barcast paper run`, or `barcast run --pipeline backfill`.",
+        )
     settings = current(config)
     place = settings.open_workspace()
 
@@ -149,7 +156,7 @@ def feed(
         missing = f", missing: {', '.join(batch.missing)}" if batch.missing else ""
         closed = f"{batch.event_timestamp:%Y-%m-%d %H:%M:%SZ}"
         if not json:
-            typer.echo(f"{closed} {batch.kind} {batch.bars.height} bar(s){missing}")
+            typer.echo(f"{closed} {batch.kind} {count(batch.bars.height, 'bar')}{missing}")
 
     counts = {"batches": 0, "bars": 0}
     try:
@@ -219,6 +226,7 @@ def _table(rows: list[dict[str, Any]], json: bool) -> None:
         print_json(rows)
         return
     from rich.table import Table
+    from rich.text import Text
 
     from barcast.cli._console import console
 
@@ -227,5 +235,5 @@ def _table(rows: list[dict[str, Any]], json: bool) -> None:
         return
     table = Table(*(str(name) for name in rows[0]))
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     console().print(table)

@@ -17,11 +17,12 @@ from barcast.cli._options import (
     current,
     print_json,
 )
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.registry import Ask, Registry
 
-app = typer.Typer(no_args_is_help=True, help="Versions, decisions and what is live.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Versions, decisions and what is live.")
 
 SymbolArgument = Annotated[
     str, typer.Argument(help="A symbol, `universal`, `_ensemble`, or `_linear` for the baseline.")
@@ -56,16 +57,9 @@ def _registry(config: Any) -> Registry:
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> None:
-    from rich.table import Table
+    from barcast.cli._console import show_table
 
-    from barcast.cli._console import console
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(cell) for cell in row))
-    console().print(table)
+    show_table(columns, [[_cell(cell) for cell in row] for row in rows])
 
 
 def _cell(value: Any) -> str:
@@ -94,15 +88,28 @@ def list_models(json: JsonOption = False, config: ConfigOption = None) -> None:
                 row["symbol"],
                 row["champion"],
                 row["kind"],
-                (row["since"] or "")[:16].replace("T", " "),
+                (row["since"] or "")[:10],  # the day: `history` has the time
                 row["by"],
-                f"{row['challenger']} ({row['challenger_status']})" if row["challenger"] else None,
+                _challenger(row),
                 row["verdict"],
                 row["num_versions"],
             ]
             for row in rows
         ],
     )
+
+
+def _challenger(row: dict[str, Any]) -> str:
+    """The version that waits, or that gets requests, and which of both where it is more than a challenger."""
+    traffic, number = row["traffic"], row["challenger"]
+    found = str(number or "")
+    if number and row["challenger_status"] != "challenger":
+        found += f" ({row['challenger_status']})"
+    if not traffic:
+        return found
+    mode = "shadow" if traffic["mode"] == "shadow" else f"{traffic['share']:.0%}"
+    gets = f"{traffic['version']} ({mode})"
+    return gets if number in (None, traffic["version"]) else f"{found}, {gets}"
 
 
 @app.command()
@@ -219,7 +226,10 @@ def rollback(
 @app.command()
 def retire(symbol: SymbolArgument, by: ByOption, reason: ReasonOption, config: ConfigOption = None) -> None:
     """Take a symbol's own model out of service; the universal model answers then."""
-    _registry(config).retire(symbol, by=by, reason=reason)
+    from barcast import logs
+
+    with logs.without("retired"):
+        _registry(config).retire(symbol, by=by, reason=reason)
     print(f"{symbol}: its own model is out of service.")
 
 
@@ -282,7 +292,7 @@ def history(
             [
                 [
                     r["number"],
-                    r["time"][:19].replace("T", " "),
+                    r["time"][:16].replace("T", " "),
                     r["action"],
                     r["version"],
                     r["by"],
@@ -326,7 +336,7 @@ def verify(json: JsonOption = False, config: ConfigOption = None) -> None:
             print(f"{finding.where}: {finding.problem}")
     if findings:
         raise RegistryError(
-            f"{len(findings)} fault(s) found.",
+            f"{count(len(findings), 'fault')} found.",
             hint="`barcast models repair` restores what an intact ledger says.",
         )
     if json:
@@ -337,7 +347,8 @@ def verify(json: JsonOption = False, config: ConfigOption = None) -> None:
         print(f"Nothing is registered in {place}: there is nothing to check.")
         return
     versions = sum(len(model.versions) for model in models.values())
-    print(f"Checked {place}: {len(entries)} ledger line(s), {len(models)} model(s), {versions} version(s).")
+    lines = count(len(entries), "ledger line")
+    print(f"Checked {place}: {lines}, {count(len(models), 'model')}, {count(versions, 'version')}.")
     print("Everything is what the ledger says.")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.operations.monitoring import Reading, Report
@@ -29,6 +30,7 @@ def monitor(
     json: JsonOption = False,
 ) -> None:
     """Drift, calibration, data, serving, queue: what is wrong, since when, and what was done about it."""
+    from barcast import logs
     from barcast.operations.monitoring import Monitor
     from barcast.operations.monitoring import metrics as page
 
@@ -43,7 +45,9 @@ def monitor(
             _show(report, brief=follow)
 
     if not follow:
-        show(one.look(act=act))
+        with logs.without("alert", "action"):
+            report = one.look(act=act)
+        show(report)
         return
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -70,7 +74,8 @@ def _show(report: Report, *, brief: bool) -> None:
     if not brief:
         lines += [_line("workspace", reading) for reading in report.whole]
         for model in report.models:
-            head = f"{model.answers} answers, {model.outcomes} with outcome, since {model.since:%Y-%m-%d %H:%M} UTC"
+            since = f"since {model.since:%Y-%m-%d %H:%M} UTC"
+            head = f"{count(model.answers, 'answer')}, {model.outcomes} with outcome, {since}"
             lines.append(f"{model.word} v{model.version} ({model.kind}): {head}")
             lines += [_line(model.word, reading) for reading in model.readings]
     typer.echo("\n".join(lines))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -258,15 +259,18 @@ def _show(account: PaperAccount, settings: Any, json: bool, asked: dict[str, int
     if json:
         print_json({**summary, "asked": asked} if asked is not None else summary)
         return
+    last = f"last bar {account.last:%Y-%m-%d %H:%M} UTC" if account.last else "no bar seen yet"
     print(
         f"Equity {summary['equity']:,.2f} of {account.capital:,.2f} ({summary['net_return']:+.2%} after "
         f"costs), "
-        f"drawdown {summary['drawdown']:.1%}, {summary['trades']} finished trades, last bar {account.last}."
+        f"drawdown {summary['drawdown']:.1%}, {count(len(account.trades), 'finished trade')}, {last}."
     )
     if asked:
         rules = {rule: n for rule, n in asked.items() if rule not in ("advice", "acted")}
         most = ", ".join(f"{rule} {n}" for rule, n in sorted(rules.items(), key=lambda item: -item[1])[:5])
-        print(f"Asked {asked['advice']} times, {asked['acted']} to trade; refused by: {most or 'no rule'}.")
+        print(
+            f"Asked {count(asked['advice'], 'time')}, {asked['acted']} to trade; refused by: {most or 'no rule'}."
+        )
     for position in account.view().positions:
         print(f"  {position.symbol:12} {position.quantity:+.6g} at {position.price:,.6g}")
     for name, value in sorted(attribution_by(account, "symbol").items()):

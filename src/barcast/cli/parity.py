@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 
 def parity(
@@ -38,7 +39,7 @@ def parity(
         from barcast.cli._console import console
 
         table = Table(
-            title=f"{symbol}: {result.bars} bars, {result.start:%F %R} to {result.end:%F %R} UTC",
+            title=f"{symbol}: {count(result.bars, 'bar')}, {result.start:%F %R} to {result.end:%F %R} UTC",
             title_justify="left",
         )
         table.add_column("compared")

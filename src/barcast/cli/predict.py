@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
+from barcast.wording import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +34,7 @@ def predict(
 
     Leaves with code 7 when no symbol could be answered.
     """
+    from barcast import logs
     from barcast.errors import ConfigError, ServingError
     from barcast.serving.predictor import open_predictor
     from barcast.serving.state import load_account
@@ -47,7 +49,8 @@ def predict(
         raise ServingError(
             f"Workspace {workspace.name!r} at {workspace.root} has no bars and no live model.", hint=_RUN
         )
-    with open_predictor(settings, workspace, endpoint) as predictor:
+    told = logs.without("model server absent", "members not heard")  # as fallback and as a rule's refusal
+    with told, open_predictor(settings, workspace, endpoint) as predictor:
         account = load_account(workspace, settings)
         if bars is None:
             answers = predictor.predict(None if everything else symbols, explain=explain, account=account)
@@ -64,7 +67,7 @@ def predict(
         show(answers)
     if all(answer.status == "refused" for answer in answers):
         raise ServingError(
-            f"None of {len(answers)} symbol(s) could be answered: {answers[0].reason}.",
+            f"None of {count(len(answers), 'symbol')} could be answered: {answers[0].reason}.",
             hint=_hint(settings, symbols or [], endpoint or settings.serving.endpoint),
         )
 

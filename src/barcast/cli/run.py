@@ -12,6 +12,7 @@ import typer
 from barcast.cli._options import SetOption, current, remember
 from barcast.config import Config, base_folder, load
 from barcast.errors import ConfigError, RefusedError
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.operations.runs import Event
@@ -86,7 +87,9 @@ def init(
     ).symbols()
     changed = config.model_dump(mode="json", exclude_unset=True, exclude={"storage"})
     target.write_text(yaml.safe_dump(changed, sort_keys=False))
-    print(f"Found {len(symbols)} symbols: {', '.join(symbols[:8])}{' …' if len(symbols) > 8 else ''}")
+    print(
+        f"Found {count(len(symbols), 'symbol')}: {', '.join(symbols[:8])}{' …' if len(symbols) > 8 else ''}"
+    )
     print(f"Wrote {target}. Next: barcast run {target}")
 
 

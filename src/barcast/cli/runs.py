@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,7 @@ from barcast.errors import ConfigError
 if TYPE_CHECKING:
     from barcast.config import Config
 
-app = typer.Typer(help="Pipeline runs, here or on a cluster.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="Pipeline runs, here or on a cluster.", no_args_is_help=True)
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
 
 
@@ -44,7 +43,9 @@ def list_runs(
         print_json(rows)
         return
     for row in rows:
-        print(f"{row['run_id']}  {row['state'].lower():12} {row.get('name') or row.get('error', '')}")
+        print(
+            f"{row['run_id']}  {row['state'].lower():12} {row.get('name') or row.get('error', '')}".rstrip()
+        )
     if not rows:
         print("No runs yet.")
 
@@ -56,15 +57,15 @@ def show(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """The steps of a run on this machine: how long each took (its process's start and imports counted in)."""
+    """The steps of a run on this machine: how long each took (its process's start and imports counted in); why it
+    ended, where it did not succeed."""
     from barcast.operations import runs
 
     settings = current(config)
     folder = settings.open_workspace().runs / runs.find(settings, run_id)
-    lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     notes: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    for line in lines:
+    for line in runs.read_steps(folder):
         if line["event"] == "note":
             notes[line["step"]] = line["text"]
         elif line["event"] in ("done", "failed"):
@@ -72,14 +73,18 @@ def show(
             note = notes.get(line["step"], "") if done else f"FAILED: {runs.first_line(line['text'])}"
             state = "succeeded" if done else "failed"
             rows.append({"step": line["step"], "state": state, "seconds": line["seconds"], "note": note})
+    how = runs.standing(settings, folder.name)
+    state, error = how["state"], how.get("error", "")
     if json_output:
-        print_json({"run_id": folder.name, "steps": rows})
+        print_json({"run_id": folder.name, "state": state, "error": error, "steps": rows})
         return
     if markdown:
         print("| step | seconds | what |\n|---|---|---|")
     for row in rows:
         cells = (row["step"], f"{row['seconds']:.1f}", row["note"])
         print("| " + " | ".join(cells) + " |" if markdown else f"{cells[0]:18} {cells[1]:>7} s  {cells[2]}")
+    if state != "SUCCEEDED" and not markdown:
+        print(f"{folder.name}  {state.lower()}{': ' if error else ''}{error}")
 
 
 @app.command()

@@ -10,8 +10,11 @@ import typer
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 from barcast.cli._tensorflow import load_tensorflow
 from barcast.cli.train import say, stored_dataset
+from barcast.wording import count
 
-experiment_app = typer.Typer(help="Compare configurations and models.", no_args_is_help=True)
+experiment_app = typer.Typer(
+    add_completion=False, help="Compare configurations and models.", no_args_is_help=True
+)
 
 
 @experiment_app.callback()
@@ -82,12 +85,14 @@ def tune(
         print_json({"study": study, **vars(found), "counted": counted, "config": str(best), "plots": written})
         return
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.states.items()))
-    typer.echo(f"Study {study}: {found.num_trials} trials ({states}); best mean log loss {found.value:.5f}.")
+    typer.echo(
+        f"Study {study}: {count(found.num_trials, 'trial')} ({states}); best mean log loss {found.value:.5f}."
+    )
     for name, value in found.best.items():
         typer.echo(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
     for path in written:
         typer.echo(f"  plot: {path}")
-    typer.echo(f"The gate counts {counted} trials of this workspace when it judges the next models.")
+    typer.echo(f"The gate counts {count(counted, 'trial')} of this workspace when it judges the next models.")
     typer.echo(f"Run with the best values: barcast run {best}")
 
 

@@ -13,6 +13,7 @@ import typer
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 from barcast.config import Config
 from barcast.errors import BarcastError
+from barcast.wording import count
 
 _FREE_GB = 2.0
 
@@ -42,7 +43,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     bars = facts["bars"]
     if "last" in bars:
         behind = "" if bars["last"] == bars["oldest_last"] else f", the oldest {_time(bars['oldest_last'])}"
-        yield "bars", f"{len(bars['symbols'])} symbols, last close {_time(bars['last'])}{behind}"
+        yield "bars", f"{count(len(bars['symbols']), 'symbol')}, last close {_time(bars['last'])}{behind}"
     elif not bars:
         yield "bars", "none yet: barcast run"
     yield from _models(facts["models"])
@@ -128,6 +129,7 @@ def doctor(config: ConfigOption = None, json_output: JsonOption = False) -> None
     if settings:
         check("disk", lambda: _disk(settings[0]))
         check("workspace", lambda: _workspace(settings[0]))
+        check("feature store", lambda: _feature_store(settings[0]))
     failed = [c for c in checks if not c["ok"]]
     if json_output:
         print_json(checks)
@@ -169,6 +171,16 @@ def _disk(config: Config) -> str:
     if free < _FREE_GB:
         raise BarcastError(f"{free:.1f} GB free at {folder}.", hint=f"Free at least {_FREE_GB:.0f} GB.")
     return f"{free:.0f} GB free"
+
+
+def _feature_store(config: Config) -> str:
+    path = config.feast.feature_store_yaml
+    if path is None:
+        return "embedded: SQLite online, Parquet offline"
+    from barcast.adapters.feast_config import repo_config
+
+    repo_config(config.open_workspace(), config)
+    return f"{path}: its variables are set (whether the stores answer is not tried)"
 
 
 def _workspace(config: Config) -> str:

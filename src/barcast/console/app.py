@@ -29,6 +29,7 @@ from barcast.console.watched import watched
 from barcast.errors import BarcastError, RefusedError, RegistryError
 from barcast.registry import Registry
 from barcast.registry.asking import server
+from barcast.serving.state import load_emergency
 
 MAX_FORM_BYTES = 64 * 1024
 STATIC = {"console.css": "text/css", "mark.svg": "image/svg+xml"}
@@ -74,12 +75,16 @@ class Console:
     def page(
         self, session: Session | None, template: str, status: int = 200, /, **values: Any
     ) -> HTMLResponse:
-        """Render a template; messages of the session are shown once."""
+        """Render a template; messages of the session are shown once, an active emergency stop on every page."""
         messages = session.messages[:] if session else []
         if session:
             session.messages.clear()
         text = self.templates.get_template(template).render(
-            session=session, messages=messages, workspace=self.registry.workspace.name, **values
+            session=session,
+            messages=messages,
+            stopped=load_emergency(self.registry.workspace).reason if session else "",
+            workspace=self.registry.workspace.name,
+            **values,
         )
         return HTMLResponse(text, status)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from barcast.errors import BarcastError
 from barcast.registry import Registry
 from barcast.registry.asking import listens
+from barcast.wording import count
 
 KEPT_SECONDS = 5.0
 
@@ -75,4 +76,4 @@ class Health:
             return Light("Model server", "bad", error.message)
         if missing:
             return Light("Model server", "bad", f"Not available: {', '.join(missing[:4])}.")
-        return Light("Model server", "ok", f"Serves all {len(live)} live models.")
+        return Light("Model server", "ok", f"Serves {count(len(live), 'live model')}.")

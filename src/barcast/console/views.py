@@ -108,7 +108,7 @@ def overview(registry: Registry) -> dict[str, Any]:
                     ("financial_sharpe", "number"),
                 )
             ]
-            entry["since"] = when(audit.effective(model.changes[-1]))
+            entry["since"] = when(datetime.fromisoformat(row["since"]))
             live.append(entry)
     return {"waiting": waiting, "live": live}
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from barcast.console.views import spoken, when
 from barcast.operations.monitoring import ALERTS, History, Reading
 from barcast.operations.monitoring.types import WHOLE
+from barcast.wording import count
 from barcast.workspace import Workspace
 
 WIDTH, HEIGHT = 150, 34
@@ -33,7 +34,7 @@ def watched(workspace: Workspace) -> dict[str, Any]:
     groups = [{"title": "The whole", "note": "", "rows": _rows(history, WHOLE, report.whole)}]
     for model in report.models:
         note = (
-            f"version {model.version} ({model.kind}) since {when(model.since)} UTC, {model.answers:,} answers, "
+            f"version {model.version} ({model.kind}) since {when(model.since)} UTC, {count(model.answers, 'answer')}, "
             f"{model.outcomes:,} with outcome"
         )
         title = spoken(model.word)

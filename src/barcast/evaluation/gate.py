@@ -28,6 +28,7 @@ from barcast.evaluation.gate_facts import (
     sharpe_numbers,
 )
 from barcast.evaluation.gate_types import Attempt, Check, History, Outcome, Scored, Verdict
+from barcast.wording import count
 
 __all__ = ["Attempt", "Check", "History", "Scored", "Verdict", "decide", "incomparable", "seed_noise"]
 
@@ -81,7 +82,7 @@ def decide(
     if facts.blocks < policy.min_blocks:
         missing = (policy.min_blocks - facts.blocks) * facts.block_days
         reason = (
-            f"{facts.blocks} blocks of {facts.block_days:.3g} days are too few to decide anything; "
+            f"{count(facts.blocks, 'block')} of {facts.block_days:.3g} days: too few to decide anything; "
             f"{policy.min_blocks} are needed. {theirs.name} stays."  # type: ignore[union-attr]
         )
         return _verdict("keep", [reason], ours, theirs, numbers, looked, decided=False, days=missing)

@@ -68,7 +68,8 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
         arguments: the pipeline's further parameters.
 
     Raises:
-        ConfigError: there is no such pipeline, it has no such parameter, or a value that no step could take.
+        ConfigError: there is no such pipeline, it has no such parameter, a value that no step could take, or a
+            feature store that cannot be read.
         RefusedError: another run of the workspace is still going on.
         RunFailedError: a step failed, or the run was cancelled.
     """
@@ -77,6 +78,10 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
     check_arguments(pipeline, arguments)
     check_models(config, arguments.get("models", ""))
     workspace = config.open_workspace()
+    if config.feast.feature_store_yaml is not None:
+        from barcast.adapters.feast_config import repo_config
+
+        repo_config(workspace, config)  # refused now, not by the fifth step
     workspace.root.mkdir(parents=True, exist_ok=True)
     locks = [] if pipeline in _SIDE_BY_SIDE else [_lock(workspace)]
     folder = workspace.runs / run_id
@@ -109,17 +114,45 @@ def run_pipeline(config: Config, pipeline: str, run_id: str, **arguments: Any) -
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGTERM)
             child.wait()
-            _close(folder, "CANCELED")
-    _close(folder, "FAILED" if child.returncode or failure else "SUCCEEDED")
+            _close(folder, "CANCELED", f"the command that started it was stopped{_during(folder)}")
+    if child.returncode or failure:
+        _close(folder, "FAILED", _said(folder, failure))
+    else:
+        _close(folder, "SUCCEEDED")
     if child.returncode or failure:
         raise _failed(folder, failure)
 
 
-def _close(folder: Path, state: str) -> None:
-    """Write how the run ended, where neither its exit step nor a cancellation did."""
+def _said(folder: Path, failure: Event | None) -> str:
+    """Why a run failed, in one line."""
+    if failure is not None:
+        return f"{failure.step}: {first_line(failure.text)}"
+    return f"stopped before any step could say why; see {folder / 'kfp.log'}"
+
+
+def _during(folder: Path) -> str:
+    """Which step goes on, as the end of a sentence; empty between two steps."""
+    going: list[str] = []
+    for line in read_steps(folder):
+        if line["event"] == "started":
+            going.append(line["step"])
+        elif line["event"] in ("done", "failed") and line["step"] in going:
+            going.remove(line["step"])
+    return f", during {going[-1]}" if going else ""
+
+
+def read_steps(folder: Path) -> list[dict[str, Any]]:
+    """What the steps of a run reported so far; nothing when none began. A line still being written is left out."""
+    path = folder / "steps.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _close(folder: Path, state: str, error: str = "") -> None:
+    """Write how the run ended and why, where neither its exit step nor a cancellation did."""
     if not (folder / "outcome.json").exists():
         temporary = folder / ".outcome.json"
-        temporary.write_text(json.dumps({"state": state, "ended": clock.now().isoformat()}))
+        temporary.write_text(json.dumps({"state": state, "ended": clock.now().isoformat(), "error": error}))
         temporary.replace(folder / "outcome.json")
 
 
@@ -178,15 +211,19 @@ def outcome(config: Config, run_id: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+def standing(config: Config, run_id: str) -> dict[str, Any]:
+    """How a run stands: how it ended, else RUNNING, else UNFINISHED where its process was killed."""
+    if found := outcome(config, run_id):
+        return found
+    if alive(config, run_id):
+        return {"state": "RUNNING"}
+    during = _during(config.open_workspace().runs / run_id)
+    return {"state": "UNFINISHED", "error": f"its process was killed{during}"}
+
+
 def latest(config: Config) -> list[dict[str, Any]]:
-    """All runs of the workspace, newest first: id, state (RUNNING and UNFINISHED too) and report."""
-    return [
-        {
-            "run_id": name,
-            **(outcome(config, name) or {"state": "RUNNING" if alive(config, name) else "UNFINISHED"}),
-        }
-        for name in reversed(_known(config))
-    ]
+    """All runs of the workspace, newest first: id and how each stands, with error and report where there are."""
+    return [{"run_id": name, **standing(config, name)} for name in reversed(_known(config))]
 
 
 def find(config: Config, run_id: str | None = None) -> str:
@@ -200,7 +237,8 @@ def find(config: Config, run_id: str | None = None) -> str:
         raise ConfigError(f"Workspace {config.workspace!r} has no runs yet.", hint="Start one: barcast run.")
     if run_id is not None and run_id not in known:
         raise ConfigError(
-            f"Workspace {config.workspace!r} has no run {run_id!r}.", hint=did_you_mean(run_id, known)
+            f"Workspace {config.workspace!r} has no run {run_id!r}.",
+            hint=did_you_mean(run_id, known) or "See: barcast runs list.",
         )
     return run_id or known[-1]
 
@@ -243,7 +281,7 @@ def cancel(config: Config, run_id: str) -> None:
         raise RefusedError(
             f"Run {folder.name} does not go on: it is {state}.", hint="See: barcast runs list."
         )
-    _close(folder, "CANCELED")
+    _close(folder, "CANCELED", f"by barcast runs cancel{_during(folder)}")
     until = time.monotonic() + _PATIENCE_SECONDS
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)

@@ -17,6 +17,7 @@ import polars as pl
 from barcast.config.evaluation import CostsConfig, GateConfig
 from barcast.errors import DataError
 from barcast.evaluation import backtest, bootstrap, frames, gate, metrics_ml
+from barcast.wording import count
 
 CHALLENGER_ARMS = ("canary", "shadow")
 
@@ -218,7 +219,7 @@ def _unpaired(
     if not enough:
         sentences.insert(
             0,
-            f"{blocks} blocks of {days:.3g} days are too few to decide anything; {policy.min_blocks} are "
+            f"{count(blocks, 'block')} of {days:.3g} days: too few to decide anything; {policy.min_blocks} are "
             f"needed.",
         )
     return Report(

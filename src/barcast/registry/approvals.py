@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from barcast import names
 from barcast.adapters.mlflow import EVIDENCE_PATH, JUDGED_PATH
 from barcast.errors import RefusedError, RegistryError
 from barcast.registry.changing import Changing
@@ -161,10 +162,16 @@ def waiting(core: Changing, model: Model, version: int | None) -> Version:
             "its approval is void.",
             hint="Decide on the version that waits now (`barcast models list`).",
         )
+    if candidate.status == "registered" and candidate.judged is not None:
+        raise RegistryError(
+            f"The gate said {candidate.judged.details['outcome']!r} of {model.name} version {number}: it does not wait "
+            "for a decision.",
+            hint=f"`barcast models show {names.word_of(model.name)} --version {number}` says why.",
+        )
     if candidate.status not in ("challenger", "approved"):
         raise RegistryError(
             f"{model.name} version {number} is {candidate.status}, not waiting for a decision.",
-            hint="`barcast models history` says who decided.",
+            hint=f"`barcast models history {names.word_of(model.name)}` says who decided.",
         )
     return candidate
 

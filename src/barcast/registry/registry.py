@@ -163,14 +163,16 @@ class Registry(Changing):
     def _row(self, model: Model) -> dict[str, Any]:
         champion = model.versions[model.champion] if model.champion is not None else None
         challenger = model.versions[model.challenger] if model.challenger is not None else None
-        last = model.changes[-1] if model.changes else None
+        span = (
+            audit.spans(model)[-1] if model.changes else None
+        )  # of this champion: traffic changes nothing here
         return {
             "model": model.name,
             "symbol": names.word_of(model.name),
             "champion": model.champion,
             "kind": champion.kind if champion else None,
-            "since": audit.effective(last).isoformat() if last else None,
-            "by": last.by if last else None,
+            "since": span["since"].isoformat() if span else None,
+            "by": span["by"] if span else None,
             "challenger": model.challenger,
             "challenger_status": challenger.status if challenger else None,
             "verdict": challenger.judged.details["outcome"] if challenger and challenger.judged else None,

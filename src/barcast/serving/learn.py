@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from barcast import clock, names
+from barcast import clock, logs, names
 from barcast.bars import adjusted, calendars_of
 from barcast.bars.calendars import expected_closes
 from barcast.config import Config
@@ -25,6 +25,7 @@ from barcast.errors import ServingError
 from barcast.serving.live import LiveReader
 from barcast.serving.online import Samples, Shadow, Update, weights_of
 from barcast.serving.prediction_log import PredictionLog, with_times
+from barcast.wording import count
 from barcast.workspace import Workspace
 
 REPLAY_ROWS = 2000
@@ -62,7 +63,8 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
             "No universal network is live, and only its copy learns.",
             hint="See `barcast models list`: the gate may have kept it out.",
         )
-    from barcast.training import TrainedModel  # imports TensorFlow
+    _load_tensorflow()
+    from barcast.training import TrainedModel
 
     log.join_outcomes(bars, config.horizon_bars)
     folder = workspace.models / model / str(version)
@@ -87,6 +89,13 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     return Learnt(f"{model}/{version}", len(outcomes), update, verdict)
 
 
+def _load_tensorflow() -> None:
+    """Now and quietly: a command says only what is its own."""
+    with logs.hushed():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+
+
 def look(config: str) -> str:
     """`learn` for a whole workspace, from its configuration as JSON: what was done, in words."""
     from barcast.bars.ingest import open_store
@@ -100,7 +109,7 @@ def look(config: str) -> str:
         log.close()
     asked = "is asked for" if done.retrain.ask else "is not asked for"
     lines = [
-        f"{done.parent}: {done.outcomes} outcomes; {done.update.done} ({done.update.reason}).",
+        f"{done.parent}: {count(done.outcomes, 'outcome')}; {done.update.done} ({done.update.reason}).",
         f"Retraining {asked}: {done.retrain.reason}.",
     ]
     if done.update.judged is not None:
@@ -264,6 +273,7 @@ def export_shadow(workspace: Workspace, config: Config, path: Path) -> Path:
     Raises:
         ServingError: there is none yet.
     """
+    _load_tensorflow()
     from barcast.training import TrainedModel
 
     model = names.model_name(config.workspace, None)

@@ -21,6 +21,7 @@ from barcast.config.decisions import LearningConfig
 from barcast.decisions.learning import LearningState, bounded, learning_rate, revert_due, update_due
 from barcast.durable import write_atomic
 from barcast.errors import ServingError
+from barcast.wording import count
 
 _STATE, _MODEL, _SEEN = "learning.json", "model", "seen.parquet"
 
@@ -128,7 +129,7 @@ class Shadow:
         distance = self._step(fresh, replay)
         self._remember_seen(keys.filter(new))
         self._write(updates=self.state.updates + 1, trades_seen=known)
-        reason = f"{len(fresh)} outcomes, update {self.state.updates}"
+        reason = f"{count(len(fresh), 'outcome')}, update {self.state.updates}"
         return Update("updated", reason, rows, distance, judged)
 
     def export(self, path: Path) -> Path:

@@ -10,6 +10,7 @@ from barcast import clock
 from barcast.errors import BarcastError, RegistryError
 from barcast.operations.runs import first_line
 from barcast.steps._record import Run, step
+from barcast.wording import count
 
 
 @step
@@ -46,7 +47,7 @@ def canary(run: Run, promoted: str, answers_path: str) -> None:
         ) from error
     Path(answers_path).write_text(json.dumps(found, indent=2, default=str))
     shutil.copy(answers_path, run.folder / "answers.json")
-    run.note(f"{len(found)} symbols answered over gRPC by {len(plan)} new versions")
+    run.note(f"{count(len(found), 'symbol')} answered over gRPC by {count(len(plan), 'new version')}")
 
 
 def _take_back(registry: object, word: str, version: int, reason: str) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 from barcast import clock, user_file
 from barcast.config import Config
 from barcast.steps._record import Run, step
+from barcast.wording import count
 
 
 @step
@@ -45,7 +46,7 @@ def ingest(run: Run, bars_path: str, start: str = "", end: str = "") -> dict[str
         "notice": report.notice,
     }
     run.note(
-        f"{snapshot.height:,} bars of {snapshot['symbol'].n_unique()} symbols, {report.added:,} new, "
+        f"{count(snapshot.height, 'bar')} of {count(snapshot['symbol'].n_unique(), 'symbol')}, {report.added:,} new, "
         f"{report.replaced:,} corrected"
     )
     return lineage
@@ -145,6 +146,5 @@ def _keep(run: Run, report: Any, report_path: str, name: str) -> None:
     (run.folder / name).write_text(page)
     report.raise_if_critical()
     warnings = len(report.warnings)
-    run.note(
-        f"{len(report.results)} expectations" + (f", {warnings} warnings: see {name}" if warnings else " met")
-    )
+    seen = f", {count(warnings, 'warning')}: see {name}" if warnings else " met"
+    run.note(count(len(report.results), "expectation") + seen)

@@ -12,6 +12,7 @@ import polars as pl
 from barcast import clock, names
 from barcast.steps import candidates
 from barcast.steps._record import Run, step
+from barcast.wording import count
 
 
 @step
@@ -56,7 +57,7 @@ def score(
         rows = np.concatenate(parts)
         if not len(rows):
             continue
-        run.note(f"{word}: {len(rows):,} windows")
+        run.note(f"{word}: {count(len(rows), 'window')}")
         with tempfile.TemporaryDirectory(prefix="barcast-scores-") as folder:
             output = beam.score(
                 Path(model),
@@ -71,7 +72,7 @@ def score(
     scores.write_parquet(scores_path)
     scores.write_parquet(run.folder / "scores.parquet")
     by = sorted(scores["model"].unique())
-    run.note(f"{scores.height:,} windows scored by {', '.join(by)}")
+    run.note(f"{count(scores.height, 'window')} scored by {', '.join(by)}")
     return {"rows": scores.height, "models": ",".join(by)}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from barcast.errors import ConfigError
 from barcast.steps._record import Run, step
+from barcast.wording import count
 
 
 @step
@@ -16,13 +17,12 @@ def plan_search(run: Run, trials: int, workers: int) -> list[int]:
     Raises:
         ConfigError: no trials or no workers.
     """
+    asked = f"{count(trials, 'trial')} by {count(workers, 'worker')}"
     if trials < 1 or workers < 1:
-        raise ConfigError(
-            f"{trials} trials by {workers} workers is no search.", hint="Give at least one of each."
-        )
+        raise ConfigError(f"{asked} is no search.", hint="Give at least one of each.")
     workers = min(trials, workers)
     shares = [trials // workers + (number < trials % workers) for number in range(workers)]
-    run.note(f"{trials} trials by {workers} workers")
+    run.note(f"{count(trials, 'trial')} by {count(workers, 'worker')}")
     return shares
 
 
@@ -53,7 +53,7 @@ def search_settings(
         counted=Registry(run.workspace, run.config).count_trial,
         progress=run.note,
     )
-    run.note(f"{found.num_trials} trials so far, best log loss {found.value:.5f}")
+    run.note(f"{count(found.num_trials, 'trial')} so far, best log loss {found.value:.5f}")
     return {"log_loss": found.value, "trials": float(found.num_trials)}
 
 
@@ -77,7 +77,7 @@ def choose_settings(run: Run, study: str, storage: str, best_path: str) -> dict[
     shutil.copy(best_path, run.folder / "best.yaml")
     values = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
                        for name, value in best.params.items())  # fmt: skip
-    run.note(f"best of {len(opened.trials)} trials: log loss {best.value:.5f} with {values}")
+    run.note(f"best of {count(len(opened.trials), 'trial')}: log loss {best.value:.5f} with {values}")
     return {"log_loss": float(best.value), "trials": float(len(opened.trials))}
 
 

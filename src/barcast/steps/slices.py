@@ -15,6 +15,7 @@ import polars as pl
 from barcast import names
 from barcast.steps import candidates, incumbents, summary
 from barcast.steps._record import Run, step
+from barcast.wording import count
 
 if TYPE_CHECKING:
     from barcast.evaluation.gate import Check
@@ -55,7 +56,7 @@ def analyze(run: Run, predictions: str, blessing_path: str) -> None:
     )
     refused = [word for word, blessing in found.items() if not blessing.blessed]
     run.note(
-        f"blesses {len(found) - len(refused)} of {len(found)} models"
+        f"blesses {len(found) - len(refused)} of {count(len(found), 'model')}"
         + (f"; not {', '.join(refused)}" if refused else "")
     )
 

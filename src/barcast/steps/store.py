@@ -12,6 +12,7 @@ import polars as pl
 from barcast import names
 from barcast.errors import DataError, did_you_mean
 from barcast.steps._record import Run, step
+from barcast.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ def materialize(run: Run, features_path: str) -> str:
     features = pl.read_parquet(features_path)
     new = store.write_offline(features)
     done = store.materialize(features["event_timestamp"].max())  # type: ignore[arg-type]
-    run.note(f"{new:,} new offline rows, {done.windows} windows online")
+    run.note(f"{count(new, 'new offline row')}, {count(done.windows, 'window')} online")
     return run.config.generation
 
 
@@ -89,8 +90,8 @@ def build_dataset(
         chosen.insert(0, names.ENSEMBLE)
     dropped = ", ".join(f"{v:,} {k}" for k, v in dataset.dropped.items() if v)
     own = sum(word not in names.SHARED for word in chosen)
-    made = f"models: {', '.join(chosen)}" if models else f"own models for {own} symbols"
-    run.note(f"{len(dataset):,} windows; dropped: {dropped or 'none'}; {made}")
+    made = f"models: {', '.join(chosen)}" if models else f"own models for {count(own, 'symbol')}"
+    run.note(f"{count(len(dataset), 'window')}; dropped: {dropped or 'none'}; {made}")
     return batches(chosen, config.training.symbols_per_step)
 
 

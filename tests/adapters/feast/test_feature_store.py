@@ -321,7 +321,12 @@ def test_a_damaged_registry_is_told_and_can_be_made_again(store: FeatureStore) -
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("project: ${NOT_SET_ANYWHERE}\nregistry: r.db", "not set: NOT_SET_ANYWHERE"),
+        ("project: ${NOT_SET_ANYWHERE}\nregistry: r.db", "not set or empty: NOT_SET_ANYWHERE"),
+        ("project: ${EMPTY}\nregistry: r.db", "not set or empty: EMPTY"),
+        (
+            "project: p\nregistry: r.db\noffline_store: {type: postgres}",
+            "RepoConfig; host; Field required",
+        ),
         ("project: p", "no feature_store.yaml that Feast can use"),
         ("project: [p\nregistry: r.db", "no feature_store.yaml that Feast can use"),
         (
@@ -330,7 +335,10 @@ def test_a_damaged_registry_is_told_and_can_be_made_again(store: FeatureStore) -
         ),
     ],
 )
-def test_a_feature_store_yaml_that_cannot_be_used_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_feature_store_yaml_that_cannot_be_used_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setenv("EMPTY", "")
     path = tmp_path / "feature_store.yaml"
     path.write_text(text)
     config = make_config(feast={"feature_store_yaml": path})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from barcast.errors import QualityError
+from barcast.wording import count
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class QualityReport:
             return
         lines = "; ".join(f"{r.name}: expected {r.expectation}, came {r.observed}" for r in self.critical)
         raise QualityError(
-            f"{self.title}: {len(self.critical)} critical expectation(s) failed: {lines}.",
+            f"{self.title}: {count(len(self.critical), 'critical expectation')} failed: {lines}.",
             hint="Correct the data at its source; nothing downstream has seen it.",
         )
 
@@ -112,7 +113,7 @@ class QualityReport:
         notes = "".join(f"<p class=note>{_e(n)}</p>" for n in self.notes)
         verdict = (
             f"stopped: {len(self.critical)} critical" if not self.ok else "passed"
-        ) + f", {len(self.warnings)} warning(s), {len(self.results)} expectations"
+        ) + f", {count(len(self.warnings), 'warning')}, {count(len(self.results), 'expectation')}"
         return _PAGE.format(
             title=_e(self.title),
             state="pass" if self.ok else "critical",
