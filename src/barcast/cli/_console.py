@@ -53,8 +53,8 @@ def show_table(
         table.add_row(*(Text(cell) for cell in row))
     with out.capture() as printed:
         out.print(table)
-    for line in printed.get().splitlines():
-        print(line.rstrip(), file=out.file)  # a long reason in one row would fill all others with spaces
+    for text in printed.get().splitlines():
+        print(text.rstrip(), file=out.file)  # a long reason in one row would fill all others with spaces
 
 
 def _paragraphs(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[Text]:
