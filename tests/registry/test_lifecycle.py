@@ -132,6 +132,18 @@ def test_second_promotion_keeps_the_former_champion_loaded(registry: Registry, p
     assert registry.state().models["daily.AAPL"].versions[1].status == "retired"
 
 
+def test_a_retired_model_is_served_again_by_a_rollback_that_names_it(
+    registry: Registry, promoted: Make
+) -> None:
+    promoted("AAPL")
+    registry.retire("AAPL", by="ana", reason="no own model")
+    with pytest.raises(RegistryError, match="nothing to take back") as refused:
+        registry.rollback("AAPL", by="ana", reason="back")
+    assert "barcast models rollback AAPL --to 1" in str(refused.value.hint)
+    assert registry.rollback("AAPL", 1, by="ana", reason="back") == 1
+    assert registry.live.read() == {"daily.AAPL": {"stable": 1}}
+
+
 def test_challenger_with_verdict_keep_is_refused(
     registry: Registry, register: Make, kit: SimpleNamespace
 ) -> None:

@@ -304,6 +304,8 @@ class FeatureStore:
             if not database and not isinstance(error, sqlite3.Error | OSError):
                 raise
             kind = self.repo.online_store.type if store == "online store" else self.repo.offline_store.type
+            if type(error).__module__.startswith("sqlalchemy"):  # only Feast's registry is reached by it
+                store, kind = "feature store's registry", "SQL"
             raise ServingError(
                 f"The {store} ({kind}) does not answer: {str(error).splitlines()[0]}",
                 hint="Check that it runs and that its address in feature_store.yaml is right.",

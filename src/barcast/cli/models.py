@@ -230,7 +230,9 @@ def retire(symbol: SymbolArgument, by: ByOption, reason: ReasonOption, config: C
 
     with logs.without("retired"):
         _registry(config).retire(symbol, by=by, reason=reason)
-    print(f"{symbol}: its own model is out of service.")
+    print(
+        f"{symbol} is out of service; what stands behind it answers. `barcast models rollback` with --to undoes it."
+    )
 
 
 @app.command()

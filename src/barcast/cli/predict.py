@@ -49,7 +49,8 @@ def predict(
         raise ServingError(
             f"Workspace {workspace.name!r} at {workspace.root} has no bars and no live model.", hint=_RUN
         )
-    told = logs.without("model server absent", "members not heard")  # as fallback and as a rule's refusal
+    # Said under the table, as what answered instead or as a rule that refused.
+    told = logs.without("online store failed", "model server absent", "members not heard")
     with told, open_predictor(settings, workspace, endpoint) as predictor:
         account = load_account(workspace, settings)
         if bars is None:

@@ -179,9 +179,12 @@ def rollback(
 def _rollback_target(core: Changing, model: Model, symbol: str | None, to_version: int | None) -> int:
     target = to_version if to_version is not None else model.earlier_champion()
     if target is None and model.champion is None:
+        former = max((v.number for v in model.versions.values() if v.was_champion), default=None)
         raise RegistryError(
             f"{model.name} is not live, so there is nothing to take back.",
-            hint="`barcast models list` shows what is live.",
+            hint="`barcast models list` shows what is live."
+            if former is None
+            else f"`barcast models rollback {symbol or names.UNIVERSAL} --to {former}` serves it again.",
         )
     if target is None:
         behind = (

@@ -193,6 +193,16 @@ def test_a_stopped_postgres_is_told_as_such(
         make_store({**servers, "POSTGRES_HOST": str(tmp_path)}, tmp_path, monkeypatch, "absent")
 
 
+def test_a_registry_away_is_not_told_as_the_online_store(
+    servers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(servers, tmp_path, monkeypatch, "registry")
+    monkeypatch.setenv("POSTGRES_HOST", str(tmp_path))
+    again = FeatureStore(store.workspace, store.config, NAMES, cross_symbol=CROSS)
+    with pytest.raises(ServingError, match=r"feature store's registry \(SQL\) does not answer"):
+        again.online(["AAA"])
+
+
 @pytest.mark.slow
 def test_feast_apply_in_the_repository_registers_the_second_environment(
     servers: dict[str, str], tmp_path: Path
