@@ -125,9 +125,8 @@ def lift(by: By, reason: Reason, config: ConfigOption = None) -> None:
     workspace = current(config).open_workspace()
     account = load_account(workspace)
     state.lift(workspace, by, reason)
-    if (
-        account is not None
-    ):  # from here on its drawdown counts anew, or the next bar would pull the stop again
+    if account is not None:
+        # From here on its drawdown counts anew, or the next bar would pull the stop again.
         account.peak = account.equity
         write_atomic(path_of(workspace), account.model_dump_json())
     print("The emergency stop is lifted.")
