@@ -244,9 +244,8 @@ class Chain:
         files = self.live.files(link.model, link.version)
         found: dict[str, Outputs | ModelCallError | str] = {}
         asked: dict[tuple[int, ...], list[tuple[str, int, Window]]] = {}
-        _ = (
-            files.reference
-        )  # its judgement of the window belongs to the answer: damaged, the next link is asked
+        # Its judgement of the window belongs to the answer: damaged, the next link is asked.
+        _ = files.reference
         known = len(files.feature_names)
         if known and self._names and files.feature_names != self._names:
             return dict.fromkeys(windows, "the model was made for other features; train again")
