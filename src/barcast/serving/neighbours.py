@@ -7,6 +7,8 @@ nobody's future.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,5 +126,5 @@ def load(path: Path) -> NeighbourIndex | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return NeighbourIndex(*(arrays[name] for name in _ARRAYS))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ServingError(f"{path} cannot be read ({error}).", hint="Promote the version again.") from error
