@@ -78,6 +78,7 @@ MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
         ("0 0 * * 0", ["2026-01-11T00:00", "2026-01-18T00:00"]),
         ("0 0 * * 7", ["2026-01-11T00:00", "2026-01-18T00:00"]),
         ("0 0 * * fri-sun", ["2026-01-09T00:00", "2026-01-10T00:00", "2026-01-11T00:00"]),
+        ("0 0 * * sun-sun", ["2026-01-11T00:00", "2026-01-18T00:00", "2026-01-25T00:00"]),
         ("*/20 * * * *", ["2026-01-05T12:00", "2026-01-05T12:20", "2026-01-05T12:40"]),
         ("0 0 29 2 *", ["2028-02-29T00:00"]),
         ("@monthly", ["2026-02-01T00:00", "2026-03-01T00:00"]),
@@ -238,3 +239,15 @@ def test_on_the_cluster_the_same_commands_work_on_recurring_runs(config: Config)
             call("pause", "hourly", *host)
         with pytest.raises(ConfigError, match="never fires"):
             call("create", "never", "training", "--cron", "0 0 31 4 *", *host)
+
+
+def test_looking_at_schedules_takes_away_no_run_that_is_due(config: Config) -> None:
+    """No scheduler runs; a list, a pause of another one or the monitor's look must leave what it is to catch up."""
+    plan = Schedules(config)
+    due = plan.create("often", "queue", every=timedelta(seconds=1))["next_at"]
+    plan.create("other", "queue", cron="0 0 1 1 *")
+    until(lambda: clock.now() > due + timedelta(seconds=0.2))
+    for _ in range(3):
+        assert plan.row("often")["next_at"] == due
+    plan.pause("other")
+    assert plan.row("often")["next_at"] == due

@@ -204,13 +204,19 @@ class Schedules:
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.jobstores.memory import MemoryJobStore
         from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+        from apscheduler.schedulers.base import STATE_RUNNING
 
         store = SQLAlchemyJobStore(self.url, tablename=f"schedules_{self.workspace.name}")
-        return kind(
+        scheduler = kind(
             jobstores={"default": MemoryJobStore(), _SLOT: store},
             executors={"default": ThreadPoolExecutor(8)},
             timezone=UTC,
         )
+        process = scheduler._process_jobs
+        # While it ends, even one that was only opened to read, APScheduler looks for due runs once more. Nothing is
+        # left to run them then, and they would count as done.
+        scheduler._process_jobs = lambda: process() if scheduler.state == STATE_RUNNING else None
+        return scheduler
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
