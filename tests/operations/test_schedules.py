@@ -251,3 +251,14 @@ def test_looking_at_schedules_takes_away_no_run_that_is_due(config: Config) -> N
         assert plan.row("often")["next_at"] == due
     plan.pause("other")
     assert plan.row("often")["next_at"] == due
+
+
+def test_a_schedule_that_ended_while_paused_is_not_resumed_and_not_lost(config: Config) -> None:
+    plan = Schedules(config)
+    end = clock.now() + timedelta(seconds=2)
+    plan.create("short", "queue", every=timedelta(seconds=1), until=end)
+    plan.pause("short")
+    until(lambda: clock.now() > end)
+    with pytest.raises(ConfigError, match="ended while it was paused"):
+        plan.resume("short")
+    assert plan.row("short")["state"] == "paused"
