@@ -122,6 +122,27 @@ def test_saved_dataset_loads_equal_and_a_half_written_one_is_refused(tmp_path: P
         datasets.load(tmp_path / "d")
 
 
+def test_a_dataset_written_over_another_half_way_is_no_mixture_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(n: int) -> datasets.Dataset:
+        frame = bars(n)
+        return datasets.build(features(frame), labels.make(frame, horizon_bars=3), lookback_bars=10)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    first = made(120)
+    reader = datasets.load(datasets.save(first, tmp_path / "d"))
+    with monkeypatch.context() as broken:
+        broken.setattr(np, "savez", full)
+        with pytest.raises(OSError, match="No space"):
+            datasets.save(made(200), tmp_path / "d")
+    with pytest.raises(DataError, match="No dataset"):
+        datasets.load(tmp_path / "d")
+    np.testing.assert_array_equal(reader.features, first.features)  # as long as somebody reads it
+
+
 def test_bad_features_are_refused_in_words() -> None:
     frame = features(bars())
     with pytest.raises(DataError, match="never known: dead"):

@@ -212,9 +212,15 @@ def build(
 
 
 def save(dataset: Dataset, folder: Path) -> Path:
-    """Write a dataset as .npy and Parquet files."""
+    """Write a dataset as .npy and Parquet files.
+
+    One that stands there already is taken away first: who dies half-way leaves no mixture of both that looks finished,
+    and who still reads the old features, which stay in their file, keeps them.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dataset.json", "features.npy", "index.npz", "rows.parquet"):
+        (folder / name).unlink(missing_ok=True)
     np.save(folder / "features.npy", dataset.features)
     np.savez(folder / "index.npz", window_end=dataset.window_end, symbol_id=dataset.symbol_id)
     dataset.rows.write_parquet(folder / "rows.parquet")

@@ -230,6 +230,23 @@ def test_row_returns_with_one_symbol_equal_the_backtest_per_tranche():
     assert np.log(result.portfolio["equity"][-1]) == pytest.approx(net.sum() / 4, rel=0.02)
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_label_that_ends_early_pays_financing_for_its_own_bars(every):
+    """Hourly bars, a horizon of ten; every fifth label ends after two bars (also where rows are thinned out)."""
+    labels = worlds.labelled(worlds.bars(1, 400, seed=3), horizon_bars=10)
+    held = np.where(np.arange(labels.height) % 5 == 0, 2, 10)
+    rows = worlds.predictions(labels, seed=5).with_columns(
+        pl.lit(0.1).alias("p_sell"),
+        pl.lit(0.1).alias("p_hold"),
+        pl.lit(0.8).alias("p_buy"),
+        pl.lit(0.0).alias("forward_log_return"),
+        label_end_timestamp=pl.col("event_timestamp") + pl.Series(held + 1) * timedelta(hours=1),
+    )
+    costs = CostsConfig(fee_bps=0, spread_bps=0, slippage_bps=0, funding_bps_per_day=24)
+    paid = -backtest.row_net_returns(rows.gather_every(every), costs, horizon_bars=10) * 1e4
+    np.testing.assert_allclose(paid, held[::every], rtol=1e-9)  # a basis point each hour
+
+
 @pytest.mark.slow
 def test_backtest_agrees_with_vectorbt():
     """Cross-check against an independent library, to rounding: 3 symbols, three rules, all sides, fees."""

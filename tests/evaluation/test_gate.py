@@ -278,3 +278,57 @@ def test_harm_to_one_symbol_of_many_is_seen():
     assert found.passed is False
     assert "symbol=S7 is worse in log loss" in found.detail
     assert found.detail.count("symbol=") <= 2
+
+
+def a_year_of_days(seed: int, persistence: int, tail: float) -> pl.DataFrame:
+    """250 daily rows, labels over five days, a model that knows nothing and rarely changes its mind."""
+    rng = np.random.default_rng(seed)
+    walk = np.cumsum(rng.normal(0, 0.01, 255))
+    forward = walk[5:] - walk[:250]
+    low, high = np.quantile(forward, [tail, 1 - tail])
+    lean = 0.1 * np.convolve(rng.normal(size=249 + persistence), np.ones(persistence), mode="valid")
+    odds = np.exp(np.stack([-lean, np.zeros(250), lean], axis=1))
+    odds /= odds.sum(axis=1, keepdims=True)
+    closes = pl.Series([worlds.START + timedelta(days=k) for k in range(250)]).cast(frames.TIME)
+    found = pl.DataFrame(
+        {
+            "symbol": "S0",
+            "event_timestamp": closes,
+            "label_end_timestamp": closes + timedelta(days=6),
+            "label": np.where(forward > high, 2, np.where(forward < low, 0, 1)),
+            "forward_log_return": forward,
+            **{name: odds[:, k] for k, name in enumerate(frames.PROBABILITIES)},
+        }
+    )
+    return frames.check(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "persistence", "tail"),
+    [
+        ("leak alarm, rank correlation", 20, 1 / 3),
+        # two rows a class: both right by luck makes a mean recall beyond 60%
+        ("leak alarm, balanced accuracy", 5, 0.01),
+    ],
+)
+def test_a_leak_alarm_that_chance_explains_is_none(name, persistence, tail):
+    over, raised = 0, 0
+    for seed in range(150):
+        rows = a_year_of_days(seed, persistence, tail)
+        facts = Facts.of(rows, None, GateConfig(), CostsConfig(), 5)
+        (check,) = (c for c in alarms.check(rows, facts, GateConfig()) if c.name == name)
+        number, limit = (float(words.split()[-1].rstrip("%")) for words in check.detail.split(", limit"))
+        over += number > limit
+        raised += not check.passed
+    assert over >= 5
+    assert raised <= 2
+
+
+def test_a_leak_in_too_few_blocks_to_tell_chance_is_an_alarm_still(labels):
+    rows = worlds.predictions(labels, skill=0.9, sharpness=2.0).filter(
+        pl.col("event_timestamp") < labels["event_timestamp"].min() + timedelta(days=3)
+    )
+    facts = Facts.of(frames.check(rows), None, POLICY, COSTS, 4)
+    assert facts.blocks < 5
+    found = {c.name: c.passed for c in alarms.check(frames.check(rows), facts, POLICY)}
+    assert found["leak alarm, rank correlation"] is False

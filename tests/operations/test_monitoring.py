@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,9 +21,19 @@ from barcast.bars.ingest import open_store
 from barcast.bars.sources.simulator import simulate
 from barcast.config.bars import UniverseConfig
 from barcast.config.operations import OperationsConfig
-from barcast.operations.monitoring import History, ModelReport, Monitor, Reading, Report, monitor, outcomes
+from barcast.operations.monitoring import (
+    History,
+    ModelReport,
+    Monitor,
+    Reading,
+    Report,
+    models,
+    monitor,
+    outcomes,
+)
 from barcast.operations.monitoring.collect import Collected, References
 from barcast.operations.monitoring.drift import feature_drift
+from barcast.operations.monitoring.history import HistoryError
 from barcast.operations.monitoring.respond import respond
 from barcast.operations.monitoring.serving import quantile
 from barcast.operations.queue import RECALIBRATE, TrainingQueue
@@ -209,6 +220,48 @@ def test_feature_drift_is_judged_by_the_trainings_own_windows() -> None:
     assert feature_drift(reference.head(300), quiet_rows(frame), 250, 0.5) is None
 
 
+def test_a_feature_that_the_newest_rows_do_not_know_stops_no_judgement() -> None:
+    rng = np.random.default_rng(5)
+    times = pl.datetime_range(
+        datetime(2024, 1, 1), datetime(2025, 1, 1), "1h", time_zone="UTC", eager=True, time_unit="us"
+    )[:2750]
+    whole = pl.DataFrame({"symbol": "A", "event_timestamp": times, "created_timestamp": times}).with_columns(
+        [pl.Series(name, rng.normal(size=2750)) for name in ("mine", "news")]
+    )
+    recent = whole[2500:].with_columns(news=pl.lit(None, pl.Float64))
+    found = feature_drift(whole[:2500], recent, 250, 0.5)
+    assert found is not None
+    assert [shifted.name for shifted in found.top] == ["mine"]
+    nothing = feature_drift(whole[:2500], recent.with_columns(mine=pl.lit(None, pl.Float64)), 250, 0.5)
+    assert nothing is not None
+    assert (nothing.psi, nothing.share, nothing.top) == (0.0, 0.0, ())
+
+
+def slow_answers(seed: int, keeps: float, shift: float = 0.0) -> pl.DataFrame:
+    """400 answers of an honest model whose lean changes slowly; the newest half shifted."""
+    rng = np.random.default_rng(seed)
+    lean = rng.normal(size=600)
+    for i in range(1, 600):
+        lean[i] = keeps * lean[i - 1] + np.sqrt(1 - keeps**2) * lean[i]
+    lean = 0.3 * lean[200:] + shift * (np.arange(400) >= 200)
+    odds = np.exp(np.stack([-lean, np.zeros(400), lean], axis=1))
+    odds /= odds.sum(axis=1, keepdims=True)
+    columns = {name: odds[:, k] for k, name in enumerate(models.PROBABILITIES)}
+    return pl.DataFrame({"feature_us": np.arange(400), "confidence": odds.max(axis=1), **columns})
+
+
+def test_answers_that_change_slowly_are_no_drift_and_a_shift_is(tmp_path: Path) -> None:
+    collected = Collected(worlds.config(tmp_path), References())
+
+    def alarms(keeps: float, shift: float = 0.0) -> int:
+        found = [models._by_answers(collected, slow_answers(seed, keeps, shift))[0] for seed in range(30)]
+        return sum(reading.alert == "PredictionDrift" for reading in found)
+
+    assert alarms(0.97) <= 6  # a limit without regard to its own past alarms in 25 of them
+    assert alarms(0.0) == 0
+    assert alarms(0.0, shift=0.5) == 30
+
+
 def quiet_rows(frame: Any) -> pl.DataFrame:
     rows: pl.DataFrame = frame(0.0, 2500, 250)
     return rows
@@ -318,3 +371,26 @@ def test_outcomes_of_stocks_are_known_over_nights_and_weekends(tmp_path: Path) -
     open_store(settings, settings.open_workspace()).append(simulate(1, 140, "1h", calendar="XNYS"))
     # 20 rows before the volatility is known; the last 4 wait for the open three bars after the next one
     assert Collected(settings, References()).outcomes.height == 140 - 20 - 4
+
+
+def test_two_looks_at_once_raise_an_alert_once(tmp_path: Path) -> None:
+    """`barcast up` looks by itself while somebody asks `barcast monitor`."""
+    together, rounds = threading.Barrier(2), 30
+    failed: list[str] = []
+    History(tmp_path / "m.db")
+
+    def look() -> None:
+        history = History(tmp_path / "m.db")
+        for i in range(rounds):
+            together.wait()
+            try:
+                history.raise_alerts({("BarsLate", "workspace"): "late"} if i % 2 == 0 else {}, clock.now())
+            except HistoryError as error:
+                failed.append(str(error))
+
+    both = [threading.Thread(target=look) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert failed == []

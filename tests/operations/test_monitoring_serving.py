@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import monitoring_world as worlds
 import pytest
 
-from barcast.operations.monitoring import Monitor, Report
+from barcast.operations.monitoring import Monitor, Report, serving
 from barcast.operations.monitoring import metrics as page
 from barcast.serving.breaker import Breaker
 from barcast.serving.metrics import Metrics
@@ -166,3 +166,33 @@ def test_the_first_look_waits_for_a_model_server_that_starts(tmp_path: Path) -> 
     assert "ModelServerDown" not in first_look(60.0)
     opens.join()
     starting.close()
+
+
+def test_a_page_that_does_not_answer_once_makes_no_old_error_new(
+    tmp_path: Path, pages: SimpleNamespace
+) -> None:
+    plain = worlds.config(tmp_path)
+
+    def monitor(port: int) -> Monitor:
+        gateway = plain.gateway.model_copy(update={"port": port})
+        return Monitor(plain.model_copy(update={"gateway": gateway}))
+
+    serve(pages, good=10, bad=5)
+    pages.gateway.count("log_failure", {"error": "OSError"})
+    assert names(monitor(pages.port).look()) == {"GatewayErrors", "PredictionLogFailing"}
+    away = monitor(1).look()
+    assert "log_failures" not in {r.name for r in away.whole}
+    serve(pages, good=500)
+    back = monitor(pages.port).look()
+    assert names(back) == set()
+    assert value(back, "gateway_error_share") == 0.0
+
+
+def test_counters_of_a_program_started_anew_begin_together() -> None:
+    """More quick answers than before and fewer in all: a counter on its own would hide the quick ones."""
+    before = {"predict_le_0.1": 60.0, "predict_le_5": 100.0, "predict_le_+Inf": 100.0, "breaker": 1.0}
+    page = {"predict_le_0.1": 70.0, "predict_le_5": 70.0, "predict_le_+Inf": 70.0, "breaker": 0.0}
+    buckets = {name[11:]: value for name, value in serving.grown(page, before).items()}
+    assert serving.quantile(buckets, 0.99) == 0.1
+    quiet = {"gateway_answered": 5.0, "breaker": 0.0}
+    assert serving.grown(quiet, {"gateway_answered": 3.0, "breaker": 1.0}) == {"gateway_answered": 2.0}

@@ -79,6 +79,7 @@ MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
         ("0 0 * * 0", ["2026-01-11T00:00", "2026-01-18T00:00"]),
         ("0 0 * * 7", ["2026-01-11T00:00", "2026-01-18T00:00"]),
         ("0 0 * * fri-sun", ["2026-01-09T00:00", "2026-01-10T00:00", "2026-01-11T00:00"]),
+        ("0 0 * * sun-sun", ["2026-01-11T00:00", "2026-01-18T00:00", "2026-01-25T00:00"]),
         ("*/20 * * * *", ["2026-01-05T12:00", "2026-01-05T12:20", "2026-01-05T12:40"]),
         ("0 0 29 2 *", ["2028-02-29T00:00"]),
         ("@monthly", ["2026-02-01T00:00", "2026-03-01T00:00"]),
@@ -250,3 +251,26 @@ def test_a_database_address_that_is_none_is_said_in_words(tmp_path: Path) -> Non
     for ask in (Schedules(config).rows, Schedules(config).run):
         with pytest.raises(SchedulerError, match=r"The schedules' database \(host\) cannot be used"):
             ask()
+
+
+def test_looking_at_schedules_takes_away_no_run_that_is_due(config: Config) -> None:
+    """No scheduler runs; a list, a pause of another one or the monitor's look must leave what it is to catch up."""
+    plan = Schedules(config)
+    due = plan.create("often", "queue", every=timedelta(seconds=1))["next_at"]
+    plan.create("other", "queue", cron="0 0 1 1 *")
+    until(lambda: clock.now() > due + timedelta(seconds=0.2))
+    for _ in range(3):
+        assert plan.row("often")["next_at"] == due
+    plan.pause("other")
+    assert plan.row("often")["next_at"] == due
+
+
+def test_a_schedule_that_ended_while_paused_is_not_resumed_and_not_lost(config: Config) -> None:
+    plan = Schedules(config)
+    end = clock.now() + timedelta(seconds=2)
+    plan.create("short", "queue", every=timedelta(seconds=1), until=end)
+    plan.pause("short")
+    until(lambda: clock.now() > end)
+    with pytest.raises(ConfigError, match="ended while it was paused"):
+        plan.resume("short")
+    assert plan.row("short")["state"] == "paused"

@@ -50,6 +50,23 @@ def test_alias_moved_in_mlflow_without_ledger_is_refused_and_alarmed(approved: R
     assert approved.verify() == []
 
 
+def test_a_promotion_during_a_verification_is_no_inconsistency(
+    approved: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, looked = approved.tracking.aliases, []
+
+    def aliases(name: str) -> dict[str, int]:
+        if not looked:  # between the ledger's reading and MLflow's, somebody promotes
+            looked.append(name)
+            other = Registry(approved.workspace, approved.config)
+            assert other.promote("AAPL") == 2
+        return asked(name)
+
+    monkeypatch.setattr(approved.tracking, "aliases", aliases)
+    assert approved.verify() == []
+    assert looked
+
+
 def test_models_config_edited_by_hand_is_refused_and_restored(approved: Registry) -> None:
     approved.live.write({NAME: {"stable": 1, "canary": 2}})
     with pytest.raises(RegistryError, match=r"models\.config says .*, the ledger"):

@@ -314,6 +314,33 @@ def test_a_rollback_by_the_promotion_step_is_done_once_however_often_it_is_tried
         steps.promote(config, "promotion-3", "AAPL", 0, "bo", " ")
 
 
+def test_what_a_lost_try_of_the_promotion_step_made_live_is_in_the_canarys_plan(
+    registry: Registry,
+    register: Make,
+    kit: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from barcast import steps
+    from barcast.config import Config
+
+    monkeypatch.setenv("BARCAST_RUN_FOLDER", str(tmp_path))
+    base = registry.workspace.base
+    config = Config(storage={"root": str(base)}, serving={"endpoint": "127.0.0.1:1"}).model_dump_json()
+
+    def approved(symbol: str) -> None:
+        registry.set_challenger(symbol, register(symbol, kit.PROMOTE))
+        registry.approve(symbol, by="ana", reason="better")
+
+    approved("AAPL")
+    assert json.loads(steps.promote(config, "promotion-1")) == [{"word": "AAPL", "version": 1}]
+    approved("GOOG")  # what the first try would have come to, had its pod not been lost
+    both = [{"word": "AAPL", "version": 1}, {"word": "GOOG", "version": 1}]
+    for _ in range(2):
+        assert json.loads(steps.promote(config, "promotion-1")) == both
+    assert json.loads(steps.promote(config, "promotion-2")) == []  # another run's
+
+
 def test_an_approval_that_a_rollback_made_void_holds_up_no_other_model(
     registry: Registry,
     promoted: Make,

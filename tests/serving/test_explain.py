@@ -87,9 +87,13 @@ def test_explain_with_rules_names_the_fallback(world: World) -> None:
 def test_neighbours_with_uneven_arrays_are_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ServingError, match="differ in length"):
         neighbours.write(tmp_path / "n.npz", np.zeros((2, 3)), ["A"], np.zeros(2), np.zeros(2), np.zeros(2))
-    (tmp_path / "bad.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(ServingError, match="cannot be read"):
-        neighbours.load(tmp_path / "bad.npz")
+    good = tmp_path / "n.npz"
+    neighbours.write(good, np.ones((20, 3)), ["A"] * 20, np.zeros(20), np.zeros(20), np.zeros(20, int))
+    whole = good.read_bytes()
+    for damaged in (b"PK nonsense", b"", whole[: len(whole) // 2], whole[:60] + bytes(20) + whole[80:]):
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(ServingError, match="cannot be read"):
+            neighbours.load(tmp_path / "bad.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])

@@ -16,13 +16,14 @@ from barcast.evaluation.gate_facts import Facts
 from barcast.evaluation.gate_types import Check
 
 _MIN_ROWS = 100
+_MIN_BLOCKS = 5
 
 
 def check(rows: pl.DataFrame, facts: Facts, policy: GateConfig) -> list[Check]:
     """Leak alarms and the calibration limit of the candidate alone.
 
-    Calibration, hit rate and Sharpe count as over their limit only where chance is no explanation (one-sided 99%,
-    from blocks for correlated rows).
+    Each counts as over its limit only where chance is no explanation (one-sided 99%, from blocks for correlated rows).
+    Balanced accuracy and rank correlation of fewer than five blocks, which say nothing of chance, count as they are.
     """
     p = frames.probabilities(rows)
     labels = rows["label"].to_numpy()
@@ -52,11 +53,19 @@ def check(rows: pl.DataFrame, facts: Facts, policy: GateConfig) -> list[Check]:
         )
     )
     enough = len(labels) >= _MIN_ROWS
-    balanced = metrics_ml.metrics(labels, p)["balanced_accuracy"]
+    _, number, rows_of = np.unique(labels, return_inverse=True, return_counts=True)
+    weight = len(labels) / (len(rows_of) * rows_of[number])  # every class counts alike, however rare
+    parts = weight * (action == labels)
+    balanced = float(parts.mean())
     out.append(
         Check(
             "leak alarm, balanced accuracy",
-            not (enough and len(np.unique(labels)) > 1 and balanced > policy.max_accuracy),
+            not (
+                enough
+                and len(rows_of) > 1
+                and balanced > policy.max_accuracy
+                and _no_chance(parts - 1 / len(rows_of), facts)
+            ),
             f"mean recall of the classes {balanced:.1%}, limit {policy.max_accuracy:.0%}",
         )
     )
@@ -65,13 +74,17 @@ def check(rows: pl.DataFrame, facts: Facts, policy: GateConfig) -> list[Check]:
     out.append(
         Check(
             "leak alarm, rank correlation",
-            not (enough and ic > policy.max_rank_ic),
+            not (
+                enough
+                and ic > policy.max_rank_ic
+                and _no_chance(metrics_ml.rank_products(score, forward), facts)
+            ),
             f"rank correlation of the score with the outcome {ic:.3f}, limit {policy.max_rank_ic:.2f}",
         )
     )
     series = facts.per_block(facts.net)
     yearly = sharpe.sharpe(series) * math.sqrt(365.25 / facts.block_days)
-    real = len(series) >= 5 and sharpe.probabilistic_sharpe(series) > 0.99
+    real = len(series) >= _MIN_BLOCKS and sharpe.probabilistic_sharpe(series) > 0.99
     out.append(
         Check(
             "leak alarm, Sharpe",
@@ -81,6 +94,11 @@ def check(rows: pl.DataFrame, facts: Facts, policy: GateConfig) -> list[Check]:
         )
     )
     return out
+
+
+def _no_chance(values: np.ndarray, facts: Facts) -> bool:
+    """Whether chance does not explain a mean above 0, or there are too few blocks to tell."""
+    return facts.blocks < _MIN_BLOCKS or _surely_above(values, facts.times, facts.block_days)
 
 
 def _surely_above(values: np.ndarray, times: np.ndarray, block_days: float) -> bool:

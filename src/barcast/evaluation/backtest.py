@@ -288,8 +288,14 @@ def row_net_returns(predictions: pl.DataFrame, costs: CostsConfig, *, horizon_ba
     span = rows.select(
         (pl.col("label_end_timestamp") - pl.col("event_timestamp")).dt.total_microseconds()
     ).to_series()
-    # the label span counts one bar more than the holding time (entry and exit are both at opens)
-    days = span.to_numpy() / 86_400e6 * horizon_bars / (horizon_bars + 1)
+    # the label span counts one bar more than the holding time (entry and exit are both at opens); a label may end
+    # before its horizon, and where a market closes meanwhile the span is longer than its bars
+    spans = span.to_numpy()
+    steps = rows.select(pl.col("event_timestamp").diff().over("symbol").dt.total_microseconds()).to_series()
+    shortest = steps.filter(steps > 0).to_numpy().astype(np.float64).min(initial=np.inf)
+    bar = min(float(spans.max()) / (horizon_bars + 1), float(shortest))
+    bars = np.clip(np.round(spans / bar), 2, horizon_bars + 1)
+    days = spans / 86_400e6 * (bars - 1) / bars
     financing = position * costs.funding_bps_per_day / 1e4 * days
     financing = financing + np.maximum(-position, 0.0) * costs.borrow_bps_per_year / 1e4 / 365.25 * days
     return np.asarray(earned - np.abs(position - before) * costs.one_way - financing)

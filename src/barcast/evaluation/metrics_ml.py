@@ -86,6 +86,17 @@ def rank_ic(score: np.ndarray, forward_return: np.ndarray) -> float:
     return float(stats.spearmanr(score, forward_return).statistic)
 
 
+def rank_products(score: np.ndarray, forward_return: np.ndarray) -> np.ndarray:
+    """(n,) what each row adds to `rank_ic`, which is their mean; neither input may be constant."""
+    from scipy import stats
+
+    ranks = np.stack([stats.rankdata(score), stats.rankdata(forward_return)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    ranks /= ranks.std(axis=1, keepdims=True)
+    products: np.ndarray = ranks[0] * ranks[1]
+    return products
+
+
 def metrics(
     labels: np.ndarray,
     probabilities: np.ndarray,

@@ -84,7 +84,7 @@ def _weekdays(field: str, line: str) -> str:
         first, last, step = found.groups()
         low = 0 if first == "*" else _number(first, line)
         high = 6 if first == "*" or (step and not last) else _number(last, line) if last else low
-        if high == 0 and last:  # `5-7` and `fri-sun`: the week's end
+        if high == 0 and low > 0:  # `fri-sun`: the week's end
             high = 7
         if high < low or (step is not None and int(step) == 0):
             raise ConfigError(f"The cron line {line!r} has the range {part!r}.", hint="Write it as a list.")

@@ -148,8 +148,20 @@ class Schedules:
         self._change(name, "pause_job")
 
     def resume(self, name: str) -> None:
-        """Let it fire again, from now on."""
-        self._change(name, "resume_job")
+        """Let it fire again, from now on.
+
+        Raises:
+            ConfigError: its last time has passed (APScheduler would remove it without a word).
+        """
+        self.row(name)
+        with self._opened() as scheduler:
+            trigger = scheduler.get_job(name, _SLOT).trigger
+            if trigger.get_next_fire_time(None, clock.now()) is None:
+                raise ConfigError(
+                    f"The schedule {name!r} ended while it was paused: its last time has passed.",
+                    hint=f"Delete it (barcast schedule delete {name}) and make a new one.",
+                )
+            scheduler.resume_job(name, jobstore=_SLOT)
 
     def delete(self, name: str) -> None:
         """Remove it; a run going on is not touched."""
@@ -204,13 +216,19 @@ class Schedules:
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.jobstores.memory import MemoryJobStore
         from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+        from apscheduler.schedulers.base import STATE_RUNNING
 
         store = SQLAlchemyJobStore(self.url, tablename=f"schedules_{self.workspace.name}")
-        return kind(
+        scheduler = kind(
             jobstores={"default": MemoryJobStore(), _SLOT: store},
             executors={"default": ThreadPoolExecutor(8)},
             timezone=UTC,
         )
+        process = scheduler._process_jobs
+        # While it ends, even one that was only opened to read, APScheduler looks for due runs once more. Nothing is
+        # left to run them then, and they would count as done.
+        scheduler._process_jobs = lambda: process() if scheduler.state == STATE_RUNNING else None
+        return scheduler
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:

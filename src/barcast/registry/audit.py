@@ -16,6 +16,7 @@ from barcast.registry.live import STABLE
 from barcast.registry.promotion import place
 from barcast.registry.state import Model, State, fold
 
+_LOOKS = 3  # of a verification that changes keep coming in between
 WORDS = {
     "promoted": "promotion",
     "rolled_back": "rollback",
@@ -97,7 +98,21 @@ def history(core: Changing, symbol: str | None) -> list[Entry]:
 
 
 def verify(core: Changing, *, mlflow: bool = True) -> list[Finding]:
-    """Every inconsistency between ledger, models.config, version directories, recorded answers and MLflow."""
+    """Every inconsistency between ledger, models.config, version directories, recorded answers and MLflow.
+
+    A change that goes on meanwhile would look like one: the ledger is older then than what is held against it. So
+    what was found while the ledger grew is looked for again.
+    """
+    findings: list[Finding] = []
+    for _ in range(_LOOKS):
+        head = core.ledger.head()
+        findings = _look(core, mlflow=mlflow)
+        if not findings or core.ledger.head() == head:
+            break
+    return findings
+
+
+def _look(core: Changing, *, mlflow: bool) -> list[Finding]:
     entries, findings = core.ledger.inspect()
     if findings:
         return findings  # nothing can be judged by a ledger that cannot be believed

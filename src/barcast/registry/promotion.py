@@ -59,6 +59,7 @@ def promote(
     by: str = "",
     reason: str = "",
     ask: Ask | None = None,
+    run: str = "",
 ) -> int:
     """Serve the approved challenger. Asked again after a crash it completes; for the champion it only checks.
 
@@ -68,6 +69,7 @@ def promote(
         ask: asks the running model server. The version is loaded beside the champion and must give its
             recorded answer before it takes over. Without it no server may run: it would refuse a label on a
             version that it has not loaded.
+        run: the pipeline run that does it; the ledger keeps it.
 
     Raises:
         RegistryError: not approved, superseded, files changed, MLflow away, or a wrong served answer.
@@ -100,7 +102,7 @@ def promote(
                 version=number,
                 by=by or candidate.decided.by,
                 reason=reason or candidate.decided.reason,
-                details={"from": model.champion, "approved_by": candidate.decided.by},
+                details={"from": model.champion, "approved_by": candidate.decided.by, "run": run},
                 ask=ask,
             )
             if core.tracking.aliases(model.name).get(CHALLENGER) == number:

@@ -83,9 +83,10 @@ class Registry(Changing):
         by: str = "",
         reason: str = "",
         ask: Ask | None = None,
+        run: str = "",
     ) -> int:
         """Serve the approved challenger; see `promotion.promote`."""
-        return promotion.promote(self, symbol, version, by=by, reason=reason, ask=ask)
+        return promotion.promote(self, symbol, version, by=by, reason=reason, ask=ask, run=run)
 
     def confirm(self, symbol: str | None, version: int, ask: Ask) -> dict[str, float]:
         """Compare a served answer with the recorded one; see `promotion.confirm`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
+import zlib
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +25,8 @@ from barcast.errors import ServingError
 from barcast.models.calibration import Calibration
 from barcast.serving.protos import model_server_config_pb2
 
-# What numpy raises for a file that is no archive, is cut short, or is empty.
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
+# What numpy raises for a file that is no archive, is cut short, empty or damaged within.
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 
 

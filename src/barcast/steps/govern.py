@@ -306,27 +306,32 @@ def promote(run: Run, rollback: str = "", to: int = 0, by: str = "", reason: str
 
 
 def _promote_approved(run: Run, registry: Any, ask: Any) -> list[dict[str, Any]]:
-    """What went live. One that cannot stops no other, and the canary asks those that did.
+    """What this run made live. One that cannot stops no other, and the canary asks those that did.
+
+    The ledger says what did: a step tried again must not leave out what its first, lost try made live.
 
     Raises:
         RegistryError: none of the approved ones could go live.
     """
     from barcast.errors import RegistryError
 
-    plan: list[dict[str, Any]] = []
     failed: list[RegistryError] = []
     for row in registry.list():
         if row["challenger_status"] != "approved":
             continue
         word, version = row["symbol"], int(row["challenger"])
         try:
-            registry.promote(word, version, ask=ask)
+            registry.promote(word, version, ask=ask, run=run.key)
         except RegistryError as error:
             failed.append(error)
-            run.note(f"{word} v{version} did not go live: {error}")
-            continue
-        plan.append({"word": word, "version": version})
-        run.note(f"{word} v{version}")
+            run.note(f"{word} v{version}: {error}")
+    plan = [
+        {"word": names.word_of(model.name), "version": model.champion}
+        for model in sorted(registry.state().models.values(), key=lambda model: model.name)
+        if model.champion is not None
+        and model.changes[-1].action == "promoted"
+        and model.changes[-1].details.get("run") == run.key
+    ]
     if failed and not plan:
         raise failed[0]
     return plan

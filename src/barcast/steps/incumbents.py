@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,29 @@ def score(
         cannot_score(predictions, word, live[0], error.message)
         return
     frame.write_parquet(candidates.results_file(predictions, word, champion=True))
+
+
+def score_the_rest(
+    run: Run,
+    registry: Registry,
+    made: Collection[str],
+    dataset: Dataset,
+    rows: np.ndarray,
+    thresholds: Thresholds,
+    predictions: Path,
+) -> None:
+    """Keep the results of the live ensemble and symbols' own models that this run makes no version of: they answer
+    for their symbols all the same.
+
+    Args:
+        made: words of the run's own models.
+        rows: positions in `dataset`.
+    """
+    symbol = dataset.rows["symbol"][rows]
+    for word in (names.ENSEMBLE, *symbol.unique(maintain_order=True)):
+        if word not in made:
+            of = rows if word == names.ENSEMBLE else rows[(symbol == word).to_numpy()]
+            score(run, registry, word, dataset, of, thresholds, predictions)
 
 
 def cannot_score(predictions: Path, word: str, version: int, why: str) -> None:

@@ -77,9 +77,8 @@ def evaluate(
                 fingerprint.record(candidate.folder).to_json()
             )
             incumbents.score(run, registry, candidate.word, dataset, rows, thresholds, folder)
-        if not any(candidate.word == names.ENSEMBLE for candidate in found):
-            # where it is live, it answers for symbols
-            incumbents.score(run, registry, names.ENSEMBLE, dataset, fold.test, thresholds, folder)
+        made = {candidate.word for candidate in found}
+        incumbents.score_the_rest(run, registry, made, dataset, fold.test, thresholds, folder)
         trees.result().write_parquet(folder / "baseline-lightgbm.parquet")
         explained = beside.submit(explaining.explain, universal_model, dataset, fold, thresholds, folder)
         rungs = measuring.ladder(folder)

@@ -7,6 +7,7 @@ a window unlike all of those counts.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -79,12 +80,13 @@ def feature_drift(
         return None
     found = _psi(profile, recent)
     past = np.array([np.mean(_psi(profile, window) > max_psi) for window in own])
-    order = np.argsort(-np.nan_to_num(found))[:TOP]
+    # one that the newest rows do not know has no distribution to compare
+    order = [i for i in np.argsort(-np.nan_to_num(found)) if np.isfinite(found[i])][:TOP]
     names = list(profile.edges)
     return FeatureDrift(
         share=float(np.mean(found > max_psi)),
         typical=float(past.max()),
-        psi=float(np.nanmean(found)),
+        psi=float(np.nanmean(found)) if order else 0.0,
         top=tuple(_shifted(names[i], float(found[i]), reference, recent) for i in order),
     )
 
@@ -101,6 +103,18 @@ def answer_drift(earlier: pl.DataFrame, recent: pl.DataFrame) -> tuple[float, fl
         psi = stability_index(tuple(bin_shares(before, edges)), bin_shares(after, edges))
         worst = max(worst, (psi, float(stats.ks_2samp(before, after).statistic)))
     return worst
+
+
+def typical_drift(answers: pl.DataFrame, stretches: int = 3) -> float:
+    """The highest PSI (of `answer_drift`) among stretches of answers in order of time, each against the others.
+
+    Neighbouring bars get like answers, and symbols move together: a few days of an honest model are unlike the next.
+    """
+    cuts = np.linspace(0, answers.height, stretches + 1).astype(int)
+    return max(
+        answer_drift(pl.concat([answers[:first], answers[last:]]), answers[first:last])[0]
+        for first, last in itertools.pairwise(cuts)
+    )
 
 
 def _windows(frame: pl.DataFrame, window_bars: int) -> list[pl.DataFrame]:

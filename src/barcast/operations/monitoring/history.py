@@ -51,6 +51,9 @@ class History:
         """
         stamp = now.timestamp()
         with self._open() as db:
+            db.execute(
+                "BEGIN IMMEDIATE"
+            )  # another look (a command's, a pipeline's) may raise the same ones now
             open_ = {
                 (n, s): t
                 for n, s, t in db.execute("SELECT name, subject, since FROM alerts WHERE cleared IS NULL")

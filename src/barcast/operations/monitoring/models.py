@@ -135,15 +135,18 @@ def _by_answers(collected: Collected, answers: pl.DataFrame) -> list[Reading]:
         return [Reading(name="prediction_psi", value=None, text=text)]
     ordered = answers.sort("feature_us")
     recent = ordered.tail(max(need, ordered.height // 4))
-    psi, ks = drift.answer_drift(ordered.head(ordered.height - recent.height), recent)
-    bound = collected.config.quality.max_drift_psi
+    earlier = ordered.head(ordered.height - recent.height)
+    psi, ks = drift.answer_drift(earlier, recent)
+    typical = drift.typical_drift(earlier)
+    bound = typical + collected.config.quality.max_drift_psi
     return [
         Reading(
             name="prediction_psi",
             value=psi,
             bound=bound,
             alert="PredictionDrift" if psi > bound else "",
-            text=f"newest {recent.height} answers against the {ordered.height - recent.height} before; KS {ks:.2f}",
+            text=f"newest {recent.height} answers against the {earlier.height} before, whose own stretches reached "
+            f"{typical:.2f}; KS {ks:.2f}",
         )
     ]
 

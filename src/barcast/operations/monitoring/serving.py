@@ -1,12 +1,11 @@
 """What serving says of itself: fallbacks from the prediction log, errors and times from the Prometheus pages.
 
 Counters only grow, so each look is compared with the one before; the first look after a start shows the time since
-that start.
+that start. What a page counted stays known while it does not answer: its errors are told once.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import urllib.error
@@ -22,6 +21,7 @@ from barcast.operations.monitoring.types import Reading
 from barcast.registry.asking import listens
 
 Totals = dict[str, float]
+BREAKER = "breaker"  # no counter: open or closed now
 _PATIENCE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.5
 
@@ -45,11 +45,20 @@ def judge(collected: Collected, before: Mapping[str, float]) -> tuple[list[Readi
         ),
         *_fallbacks(collected),
     ]
-    totals: Totals = {}
+    now: Totals = {}
+    new: Totals = {}
     for page in (_gateway_page(collected), _server_page(collected)):
-        totals |= page
-    # A page that did not answer this time is compared with what it said last, not with nothing.
-    return readings + _counted(collected, totals, before), {**before, **totals}
+        now |= page
+        new |= grown(page, before)
+    return readings + _counted(collected, now, new), dict(before) | now
+
+
+def grown(page: Mapping[str, float], before: Mapping[str, float]) -> Totals:
+    """What a program's counters grew by; where one of them fell, it was started anew and all began at nothing."""
+    counters = {name: value for name, value in page.items() if name != BREAKER}
+    if any(value < before.get(name, 0.0) for name, value in counters.items()):
+        return counters
+    return {name: value - before.get(name, 0.0) for name, value in counters.items()}
 
 
 def await_server(config: Config, stop: threading.Event, seconds: float) -> None:
@@ -101,7 +110,7 @@ def _gateway_page(collected: Collected) -> Totals:
         elif name == "barcast_seconds_bucket" and labels["step"] == "predict":
             _add(totals, f"predict_le_{labels['le']}", value)
         elif name == "barcast_breaker_open":
-            totals["breaker"] = value
+            totals[BREAKER] = value
     return totals
 
 
@@ -117,9 +126,9 @@ def _server_page(collected: Collected) -> Totals:
     return totals
 
 
-def _counted(collected: Collected, totals: Totals, before: Mapping[str, float]) -> list[Reading]:
+def _counted(collected: Collected, now: Totals, new: Totals) -> list[Reading]:
+    """Readings of what the counters grew by since the last look."""
     settings = collected.settings
-    new = {k: v - before[k] if v >= before.get(k, math.inf) else v for k, v in totals.items()}
     found = []
     for who, alert in (("gateway", "GatewayErrors"), ("server", "ModelServerErrors")):
         failed, answered = new.get(f"{who}_failed", 0.0), new.get(f"{who}_answered", 0.0)
@@ -151,10 +160,10 @@ def _counted(collected: Collected, totals: Totals, before: Mapping[str, float]) 
                 text="answers since the last look that could not be recorded",
             )
         )
-    if "breaker" in totals:
-        bad = "BreakerOpen" if totals["breaker"] else ""
-        word = "open" if totals["breaker"] else "closed"
-        found.append(Reading(name="breaker_open", value=totals["breaker"], bound=0.0, alert=bad, text=word))
+    if BREAKER in now:
+        bad = "BreakerOpen" if now[BREAKER] else ""
+        word = "open" if now[BREAKER] else "closed"
+        found.append(Reading(name="breaker_open", value=now[BREAKER], bound=0.0, alert=bad, text=word))
     return found
 
 
