@@ -30,7 +30,7 @@ def parse(body: bytes) -> dict[str, Any]:
         document = json.loads(body)
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: Invalid value. at offset: {error.pos}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, too deep
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Type: {_type(document)} Is not object")
@@ -252,11 +252,9 @@ def _value(array: NDArray[Any], name: str) -> Any:
 
 
 def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
-    if not shape:
-        return flat[0]
-    for size in reversed(shape[1:]):
-        flat = [flat[at : at + size] for at in range(0, len(flat), size)] if size else [[]] * len(flat)
-    return flat
+    array = np.empty(len(flat), dtype=np.object_)
+    array[:] = flat
+    return array.reshape(shape).tolist()
 
 
 def write_outputs(found: Arrays, *, row: bool) -> dict[str, Any]:
