@@ -20,7 +20,7 @@ from barcast.adapters import feast_definitions as definitions
 from barcast.adapters.feast_sqlite import TYPE as SQLITE
 from barcast.adapters.polars_offline_store import TYPE as POLARS
 from barcast.config import Config
-from barcast.errors import ConfigError
+from barcast.errors import ConfigError, first_line
 from barcast.workspace import Workspace
 
 
@@ -71,7 +71,7 @@ def _load(path: Path) -> RepoConfig:
         )  # Feast reads these parts only when asked
     except Exception as error:  # Feast raises what its parsers raise
         raise ConfigError(
-            f"{path.name} is no feature_store.yaml that Feast can use: {str(error).splitlines()[0]}",
+            f"{path.name} is no feature_store.yaml that Feast can use: {first_line(error)}",
             hint="Compare it with feature_repo/feature_store.yaml.",
         ) from error
     return loaded
