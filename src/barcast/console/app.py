@@ -13,7 +13,7 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
@@ -225,7 +225,7 @@ def create_app(
     async def guard(request: Request, call: Handler) -> Response:
         if request.url.path == "/healthz":  # a probe calls by address and learns nothing but that we run
             response: Response = Response("ok", media_type="text/plain")
-        elif (urlsplit(f"//{request.headers.get('host', '')}").hostname or "") not in allowed:
+        elif _host(f"//{request.headers.get('host', '')}").hostname not in allowed:
             response = HTMLResponse("This console is not called by that name.", 421)
         else:
             try:
@@ -347,7 +347,15 @@ def _same_origin(request: Request) -> bool:
     origin = request.headers.get("origin")
     if origin in (None, ""):
         return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-    return urlsplit(origin).netloc == request.headers.get("host")
+    return _host(origin).netloc == request.headers.get("host")
+
+
+def _host(address: str) -> SplitResult:
+    """The parts of an address that a client wrote; all empty where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 async def _form(request: Request) -> dict[str, str] | None:
