@@ -251,6 +251,12 @@ def test_history_of_a_day(inside: httpx.Client) -> None:
     assert "is no date" in inside.get("/history", params={"symbol": "AAPL", "day": "x"}).text
 
 
+def test_history_of_the_first_and_the_last_day_that_there_are(inside: httpx.Client) -> None:
+    for day, said in (("0001-01-01", "Nothing answered for AAPL"), ("9999-12-31", "AAPL on 9999-12-31")):
+        answer = inside.get("/history", params={"symbol": "AAPL", "day": day})
+        assert (answer.status_code, said in answer.text) == (200, True)
+
+
 def test_tampered_ledger_is_shown_and_stops_decisions(inside: httpx.Client, console: SimpleNamespace) -> None:
     token = csrf(inside)
     path = console.registry.ledger.path
