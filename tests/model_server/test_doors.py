@@ -248,6 +248,11 @@ def test_bad_command_lines_are_refused(tmp_path: Path) -> None:
         ((), "No model to serve"),
         (("--modle_name=x", "--model_base_path=/x"), "Did you mean 'model_name'"),
         (("--model_base_path=/x", "--batching_parameters_file=/x"), "without --enable_batching"),
+        (("--model_base_path=/x", "--grpc_max_threads=0"), "--grpc_max_threads must be at least 1, got 0"),
+        (
+            ("--model_base_path=/x", "--file_system_poll_wait_seconds=-1"),
+            "--file_system_poll_wait_seconds must be at least 0, got -1",
+        ),
         (
             (f"--model_config_file={tmp_path / 'models.config'}", "--port=0"),
             "Error parsing text-format tensorflow.serving.ModelServerConfig",
