@@ -16,6 +16,7 @@ from tensorflow.python.framework import dtypes
 
 from barcast.serving.model_server.status import StatusError, invalid
 
+MOST_DIMENSIONS = 32
 _LARGEST_BYTES = 2**31 - 1
 _LARGEST_FILL_BYTES = 2**28  # a request of a few bytes must not claim the machine's memory
 # TensorFlow's data type → (numpy type, typed field)
@@ -106,7 +107,7 @@ def decode(proto: Any, alias: str) -> NDArray[Any]:
     extent = math.prod(
         max(1, size) for size in shape
     )  # NumPy limits the other dimensions of an empty array too
-    if extent * np.dtype(kind).itemsize > _LARGEST_BYTES or len(shape) > 32:
+    if extent * np.dtype(kind).itemsize > _LARGEST_BYTES or len(shape) > MOST_DIMENSIONS:
         raise _unreadable(alias)
     content = proto.tensor_content
     if content:
