@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +57,25 @@ def test_a_failed_load_keeps_its_text_and_not_its_graph(tmp_path: Path) -> None:
         )
         gc.collect()
         assert graphs[0]() is None
+
+
+def test_a_path_that_cannot_be_is_missing_and_stops_no_other_model(tmp_path: Path) -> None:
+    manager = Manager(lambda _name, number, _path: Loaded(number), max_retries=0, poll_seconds=0.05)  # type: ignore[arg-type, return-value]
+    manager.start()
+    try:
+        manager.configure({"m": ModelConfig("m", tmp_path), "odd": ModelConfig("odd", tmp_path / "a\0b")})
+        assert [model.name for model in manager.missing()] == ["m", "odd"]
+        (tmp_path / "1").mkdir()
+        assert manager.wait_until_decided({"m"}, until=time.monotonic() + 10) == {}
+    finally:
+        manager.stop()
+
+
+class Loaded:
+    """What a load gives, as far as the life cycle looks at it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -80,7 +80,10 @@ class Manager:
             self._wake.wait(self._poll_seconds or None)
             self._wake.clear()
             if not self._stopping.is_set():
-                self.scan()
+                try:
+                    self.scan()
+                except Exception as error:  # without this thread no model would see a new version again
+                    _LOG.error("the disk was not looked at", error=str(error))
 
     def scan(self) -> None:
         """Look at the disk once and begin what follows from it."""
