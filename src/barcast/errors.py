@@ -86,3 +86,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint sentence that suggests the nearest known word; empty when nothing is near."""
     close = nearest(name, known)
     return f"Did you mean {close!r}?" if close else ""
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of an error's text; its type's name where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

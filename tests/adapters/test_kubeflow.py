@@ -118,6 +118,12 @@ def test_submit_as_a_user_types_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert run.service_account == "promotion"
 
 
+def test_an_error_without_a_text_is_told_by_its_name() -> None:
+    message = r"at http://cluster did not accept the request: TimeoutError"
+    with pytest.raises(ClusterError, match=message), kubeflow_cluster._asking("http://cluster"):
+        raise TimeoutError
+
+
 def test_unknown_run_is_a_clear_error() -> None:
     with kfp_double.serve() as server, pytest.raises(ClusterError, match="did not accept"):
         kubeflow_cluster.cancel_run("nothing", host=server.url)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import kfp_double
@@ -13,7 +15,7 @@ import pytest
 
 from barcast.adapters import kubeflow_cluster
 from barcast.config import load
-from barcast.console import Access
+from barcast.console import Access, views
 from barcast.console.access import MAX_FAILURES, Session
 from barcast.console.app import Console
 from barcast.errors import ConfigError
@@ -251,6 +253,12 @@ def test_history_of_a_day(inside: httpx.Client) -> None:
     assert "is no date" in inside.get("/history", params={"symbol": "AAPL", "day": "x"}).text
 
 
+def test_history_of_the_first_and_the_last_day_that_there_are(inside: httpx.Client) -> None:
+    for day, said in (("0001-01-01", "Nothing answered for AAPL"), ("9999-12-31", "AAPL on 9999-12-31")):
+        answer = inside.get("/history", params={"symbol": "AAPL", "day": day})
+        assert (answer.status_code, said in answer.text) == (200, True)
+
+
 def test_tampered_ledger_is_shown_and_stops_decisions(inside: httpx.Client, console: SimpleNamespace) -> None:
     token = csrf(inside)
     path = console.registry.ledger.path
@@ -284,3 +292,58 @@ def test_persons_tokens_name_who_decides(console: SimpleNamespace) -> None:
 def test_session_ends_after_its_time(console: SimpleNamespace) -> None:
     access = Access(console.access.persons_file, 0)
     assert access.session(access.enter(access.start_token, "ana")) is None
+
+
+def test_a_token_that_was_replaced_ends_its_visits_and_leaves_the_others(console: SimpleNamespace) -> None:
+    for name in ("Bo Berg", "Ana Alba"):
+        console.access.add_person(name)
+    access = Access(console.access.persons_file, 60)
+    lost, other = (access.enter(access.add_person(name), "") for name in ("Bo Berg", "Ana Alba"))
+    assert access.session(lost) is not None
+    Access(console.access.persons_file, 60).add_person("Bo Berg")  # as `barcast console --add-person` does
+    assert access.session(lost) is None
+    assert access.session(other) is not None
+
+
+def test_the_first_persons_token_ends_the_one_for_all_without_a_restart(
+    inside: httpx.Client, outside: httpx.Client, console: SimpleNamespace
+) -> None:
+    assert inside.get("/").status_code == 200
+    token = Access(console.access.persons_file, 60).add_person("Bo Berg")
+    assert inside.get("/").status_code == 303
+    assert 'name="name"' not in outside.get("/login").text
+    assert outside.post("/login", data={"token": console.token, "name": "ana"}).status_code == 401
+    assert outside.post("/login", data={"token": token}).status_code == 303
+    assert "Bo Berg" in outside.get("/").text
+
+
+def test_visits_that_nobody_came_back_to_are_forgotten(console: SimpleNamespace) -> None:
+    access = Access(console.access.persons_file, 0)
+    for _ in range(10):
+        access.enter(access.start_token, "ana")
+        time.sleep(0.001)
+    assert len(access._sessions) == 1
+
+
+def test_names_that_are_no_address_are_refused(outside: httpx.Client, console: SimpleNamespace) -> None:
+    assert outside.get("/", headers={"host": "[::1"}).status_code == 421
+    data = {"token": console.token, "name": "ana"}
+    assert outside.post("/login", data=data, headers={"origin": "http://[::1"}).status_code == 403
+
+
+def test_a_model_registered_while_the_overview_is_made_does_no_harm(
+    scene: Registry, kit: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = scene.list
+
+    def meanwhile() -> list[dict[str, Any]]:
+        export = kit.model_folder(tmp_path / "export", 77)
+        scene.register(export, "NEW", kit.metadata(), recorded=kit.recorded(77))
+        return rows()
+
+    monkeypatch.setattr(scene, "list", meanwhile)
+    assert {row["title"] for row in views.overview(scene)["live"]} == {
+        "AAPL",
+        "Linear baseline",
+        "Universal model",
+    }

@@ -234,3 +234,37 @@ def test_the_parameter_file_is_tensorflow_servings(tmp_path: Path) -> None:
 def test_allowed_sizes_must_rise_to_the_largest(sizes: tuple[int, ...]) -> None:
     with pytest.raises(StatusError, match="allowed_batch_sizes"):
         BatchingParameters(max_batch_size=8, allowed_batch_sizes=sizes).check()
+
+
+@pytest.mark.parametrize("counts", [(0,), (0, 3), (3, 0), (0, 0)])
+def test_a_request_without_rows_harms_nobody_in_its_batch(affine_path: Path, counts: tuple[int, ...]) -> None:
+    params = BatchingParameters(
+        max_batch_size=8, allowed_batch_sizes=(4, 8), batch_timeout_micros=100_000, num_batch_threads=1
+    )
+    inputs = [rows(count, seed) for seed, count in enumerate(counts)]
+
+    async def body(servable: Servable, scheduler: BatchScheduler) -> Any:
+        return await asyncio.gather(*(ask(servable, scheduler, x) for x in inputs))
+
+    found, metrics = batched(affine_path, params, body)
+    for x, answer in zip(inputs, found, strict=True):
+        np.testing.assert_allclose(answer["y"], x * 2 + 1, rtol=1e-6)
+    assert metrics.total(RUN_COUNT) == 1
+
+
+def test_of_a_cut_request_that_is_refused_no_piece_stays_in_the_queue(affine_path: Path) -> None:
+    params = BatchingParameters(
+        max_batch_size=4,
+        batch_timeout_micros=200_000,
+        max_enqueued_batches=2,
+        num_batch_threads=1,
+        enable_large_batch_splitting=True,
+    )
+
+    async def body(servable: Servable, scheduler: BatchScheduler) -> Any:
+        with pytest.raises(StatusError, match="max_enqueued_batches is 2"):
+            await ask(servable, scheduler, rows(20))
+        await asyncio.sleep(0.5)
+
+    _, metrics = batched(affine_path, params, body)
+    assert metrics.total(RUN_COUNT) <= 1  # the piece that a thread had taken already

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,11 @@ def test_bad_command_lines_are_refused(tmp_path: Path) -> None:
         ((), "No model to serve"),
         (("--modle_name=x", "--model_base_path=/x"), "Did you mean 'model_name'"),
         (("--model_base_path=/x", "--batching_parameters_file=/x"), "without --enable_batching"),
+        (("--model_base_path=/x", "--grpc_max_threads=0"), "--grpc_max_threads must be at least 1, got 0"),
+        (
+            ("--model_base_path=/x", "--file_system_poll_wait_seconds=-1"),
+            "--file_system_poll_wait_seconds must be at least 0, got -1",
+        ),
         (
             (f"--model_config_file={tmp_path / 'models.config'}", "--port=0"),
             "Error parsing text-format tensorflow.serving.ModelServerConfig",
@@ -256,3 +262,36 @@ def test_bad_command_lines_are_refused(tmp_path: Path) -> None:
         assert code == 2, text
         assert words in text
         assert "Traceback" not in text
+
+
+def test_ipv6_has_an_address_that_clients_can_use(affine_path: Path) -> None:
+    models = {"affine": affine_path.parent}
+    with start(models=models, bind_address="::1", rest_api_port="auto", **QUICK) as server:
+        assert server.endpoint.startswith("[::1]:")
+        with Client(server.endpoint) as client:
+            assert answers(client).tolist() == [[3, 5, 7]]
+        with urllib.request.urlopen(f"http://{server.rest_endpoint}/v1/models/affine") as answer:
+            assert b"AVAILABLE" in answer.read()
+
+
+def test_a_start_that_fails_leaves_anothers_socket_and_long_texts_reach_the_client(
+    tmp_path: Path, affine_path: Path
+) -> None:
+    path = tmp_path / "server.sock"
+    with start(models={"affine": affine_path.parent}, grpc_socket_path=path, **QUICK) as server:
+        (tmp_path / "broken" / "1").mkdir(parents=True)
+        code, _ = run(
+            "--port=0",
+            f"--model_base_path={tmp_path / 'broken'}",
+            f"--grpc_socket_path={path}",
+            "--max_num_load_retries=0",
+        )
+        assert code != 0
+        assert path.exists()
+        request = predict_request("affine", {"x": ROW})
+        request.model_spec.version_label = "標" * 1200
+        with Client(server.endpoint) as client:
+            code_name, text = failure(lambda: client.predict(request))
+        assert code_name == "INVALID_ARGUMENT"
+        assert text.endswith("標...TRUNCATED")
+    assert not path.exists()

@@ -76,6 +76,8 @@ def test_fewer_values_repeat_the_last_and_none_are_zeros() -> None:
         _proto(types_pb2.DT_RESOURCE, [1]),
         _proto(types_pb2.DT_FLOAT, [2**40, 2**40]),
         _proto(types_pb2.DT_FLOAT, [2**28], float_val=[1]),
+        _proto(types_pb2.DT_FLOAT, [0, 2**62]),
+        _proto(types_pb2.DT_FLOAT, [2**40, 2**40, 0]),
         tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape={"unknown_rank": True}),
     ],
 )

@@ -6,8 +6,10 @@ import errno
 import multiprocessing
 import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -369,3 +371,43 @@ def test_lock_held_too_long_is_a_clear_error(approved: Registry) -> None:
         pytest.raises(RegistryError, match=rf"process {os.getpid()}\) holds registry.lock"),
     ):
         impatient.promote("AAPL")
+
+
+def test_a_hiccup_after_the_version_was_made_makes_no_second_one(
+    registry: Registry, promoted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    ended, failures = MlflowClient.set_terminated, [ConnectionError("the network was away")]
+
+    def once_away(self: MlflowClient, *given: Any, **named: Any) -> None:
+        if failures:
+            raise failures.pop()
+        ended(self, *given, **named)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", once_away)
+    assert promoted("AAPL") == 1
+    assert not failures
+    assert registry.verify() == []
+    info = registry.tracking.version(NAME, 1)
+    run = MlflowClient(registry.tracking.uri).get_run(info.run_id)
+    assert (run.info.status, run.data.tags["barcast.version"]) == ("FINISHED", "1")
+
+
+def test_a_refusal_by_the_tracking_server_shows_no_password(registry: Registry) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        uri = f"http://user:s3cret@127.0.0.1:{refusing.server_port}"
+        settings = RegistryConfig(tracking_uri=uri, retry_attempts=1, retry_wait_seconds=0.01)
+        with pytest.raises(RegistryError, match="401") as caught:
+            Registry(registry.workspace, settings).tracking.ping()
+        refusing.shutdown()
+    assert "s3cret" not in str(caught.value)
+    assert "user:***@127.0.0.1" in str(caught.value)

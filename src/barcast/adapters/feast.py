@@ -34,7 +34,7 @@ from barcast.adapters.polars_offline_store import PolarsRetrievalJob, known_at
 from barcast.bars.calendar import Calendar
 from barcast.bars.universe import Universe, open_universe
 from barcast.config import Config
-from barcast.errors import ConfigError, ServingError
+from barcast.errors import ConfigError, ServingError, first_line
 from barcast.workspace import Workspace
 
 __all__ = ["FeatureStore", "Materialized", "MissingWindowError", "OnlineRow", "StaleWindowError"]
@@ -307,7 +307,7 @@ class FeatureStore:
             if type(error).__module__.startswith("sqlalchemy"):  # only Feast's registry is reached by it
                 store, kind = "feature store's registry", "SQL"
             raise ServingError(
-                f"The {store} ({kind}) does not answer: {str(error).splitlines()[0]}",
+                f"The {store} ({kind}) does not answer: {first_line(error)}",
                 hint="Check that it runs and that its address in feature_store.yaml is right.",
             ) from error
 

@@ -20,7 +20,7 @@ from barcast.adapters import feast_definitions as definitions
 from barcast.adapters.feast_sqlite import TYPE as SQLITE
 from barcast.adapters.polars_offline_store import TYPE as POLARS
 from barcast.config import Config
-from barcast.errors import ConfigError
+from barcast.errors import ConfigError, first_line
 from barcast.workspace import Workspace
 
 
@@ -81,7 +81,7 @@ def _load(path: Path) -> RepoConfig:
 def _briefly(error: Exception) -> str:
     """What, which key and why, without the reader's own notes."""
     lines = [line.partition(" [type=")[0].strip() for line in str(error).splitlines()[:3]]
-    return "; ".join(filter(None, lines))
+    return "; ".join(filter(None, lines)) or first_line(error)
 
 
 def source_factory(repo: RepoConfig, features: Path, config: Config) -> Callable[[str], DataSource]:

@@ -69,9 +69,7 @@ class WritablePostgreSQLOfflineStore(PostgreSQLOfflineStore):
         with _get_conn(config.offline_store) as connection, connection.cursor() as cursor:
             with cursor.copy(statement) as stream:
                 for part in frame.iter_slices(50_000):
-                    stream.write(
-                        part.write_csv(include_header=False, datetime_format="%Y-%m-%d %H:%M:%S%.6f%:z")
-                    )
+                    stream.write(part.write_csv(include_header=False, datetime_format=_TIME))
             connection.commit()
         if progress:
             progress(table.num_rows)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from barcast import clock
 from barcast.adapters.kubeflow import compiled
-from barcast.errors import ClusterError, ConfigError, RefusedError, did_you_mean
+from barcast.errors import ClusterError, ConfigError, RefusedError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from barcast.config import Config
@@ -65,7 +65,7 @@ def _asking(host: str) -> Iterator[None]:
 
 
 def _unreachable(host: str, error: Exception) -> ClusterError:
-    reason = str(getattr(error, "reason", "") or error).splitlines()[0][:300]
+    reason = first_line(getattr(error, "reason", "") or error)[:300]
     return ClusterError(
         f"Kubeflow Pipelines at {host} did not accept the request: {reason}",
         hint="Check the address (e.g. http://localhost:8080 behind a port-forward), the token and the namespace.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from barcast.durable import exclusive
-from barcast.errors import RegistryError
+from barcast.errors import RegistryError, first_line
 
 T = TypeVar("T")
 MODEL_PATH = "model"
@@ -109,7 +110,7 @@ class Tracking:
             raise
         except Exception as error:
             self._client = None
-            text = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            text = _starred(first_line(error))[:300]
             tries = f" after {self.attempts} tries" if passing(error) else ""
             raise RegistryError(
                 f"MLflow at {self.shown_uri} could not {what}{tries}: {text}",
@@ -120,9 +121,7 @@ class Tracking:
     @property
     def shown_uri(self) -> str:
         """The URI without a password."""
-        import re
-
-        return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", self.uri)
+        return _starred(self.uri)
 
     def _open(self) -> Any:
         if self._client is not None:
@@ -206,7 +205,7 @@ class Tracking:
         """
 
         def create(client: Any) -> VersionInfo:
-            from mlflow.entities import Metric, Param, RunTag
+            from mlflow.entities import Metric, Param
 
             now = int(time.time() * 1000)
             run = client.create_run(self._experiment_id, run_name=model, tags=dict(tags))
@@ -222,21 +221,26 @@ class Tracking:
                 if evidence is not None:
                     client.log_artifacts(run_id, str(evidence), EVIDENCE_PATH)
                 self._ensure_model(client, model)
-                made = client.create_model_version(
+                version = client.create_model_version(
                     model,
                     f"{run.info.artifact_uri}/{MODEL_PATH}",
                     run_id=run_id,
                     tags=dict(tags),
                     description=description[:5000] or None,
                 )
-                client.log_batch(run_id, tags=[RunTag("barcast.version", str(made.version))])
             except Exception:
                 client.set_terminated(run_id, "FAILED")
                 raise
-            client.set_terminated(run_id, "FINISHED")
-            return VersionInfo(model, int(made.version), run_id, made.source, dict(tags))
+            return VersionInfo(model, int(version.version), run_id, version.source, dict(tags))
 
-        return self._call(f"register a version of {model}", create)
+        def finish(client: Any) -> None:
+            client.set_tag(made.run_id, "barcast.version", str(made.version))
+            client.set_terminated(made.run_id, "FINISHED")
+
+        made = self._call(f"register a version of {model}", create)
+        # Apart: tried again together with the making, a hiccup here would leave a version that no ledger knows.
+        self._call(f"end the run of {model} version {made.version}", finish)
+        return made
 
     @staticmethod
     def _ensure_model(client: Any, model: str) -> None:
@@ -353,6 +357,11 @@ class Tracking:
             RegistryError: MLflow does not answer.
         """
         self._call("answer", lambda client: client.get_experiment(self._experiment_id))
+
+
+def _starred(text: str) -> str:
+    """`text` without the passwords of addresses in it: errors of others name the whole address."""
+    return re.sub(r"(://[^:/@\s]+):[^\s?]*@", r"\1:***@", text)
 
 
 def _chunks(items: list[T], size: int) -> list[list[T]]:

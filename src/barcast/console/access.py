@@ -1,7 +1,8 @@
 """Who may enter the console: tokens of persons, sessions, the form token against forged requests, a brake on guessing.
 
 A person's token is kept as a hash. Without persons one token is made at start and shown to whoever started
-it. Sessions live in memory: a restart asks everybody again.
+it; it serves until the first person has a token. Sessions live in memory: a restart asks everybody again, and
+a token that was replaced ends the visits that began with it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Session:
     person: str
     csrf: str
     seen: float
+    #: hash of the person's token; empty where one token served all
+    token: str = ""
     messages: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -88,7 +91,7 @@ class Access:
     @property
     def asks_name(self) -> bool:
         """Whether the login form must ask who it is (one token for all)."""
-        return bool(self.start_token)
+        return bool(self.start_token) and not self.persons()
 
     def braked(self) -> bool:
         """Whether too many wrong tokens came in the last minute."""
@@ -99,24 +102,37 @@ class Access:
 
     def enter(self, token: str, name: str) -> str | None:
         """A new session's id for a good token, else None. `name` counts only where one token serves all."""
-        person = self._person(token, name.strip())
+        persons = self.persons()
+        person = self._person(token, name.strip(), persons)
         with self._lock:
+            now = time.monotonic()
             if person is None:
-                self._failures.append(time.monotonic())
+                self._failures.append(now)
                 return None
+            for old in [key for key, one in self._sessions.items() if now - one.seen > self.session_seconds]:
+                del self._sessions[old]  # nobody came back with its cookie
             identity = secrets.token_urlsafe(32)
-            self._sessions[identity] = Session(person, secrets.token_urlsafe(32), time.monotonic())
+            made = Session(person, secrets.token_urlsafe(32), now, persons.get(person, ""))
+            self._sessions[identity] = made
             return identity
 
-    def _person(self, token: str, name: str) -> str | None:
-        if self.start_token:
+    def _person(self, token: str, name: str, persons: dict[str, str]) -> str | None:
+        if self.start_token and not persons:
             good = hmac.compare_digest(token.encode(), self.start_token.encode())
             return name if good and 0 < len(name) <= 64 and name.isprintable() else None
         found = None
-        for person, kept in self.persons().items():  # all are compared, so that time tells nothing
+        for person, kept in persons.items():  # all are compared, so that time tells nothing
             if hmac.compare_digest(_hash(token), kept):
                 found = person
         return found
+
+    def _is_good(self, session: Session) -> bool:
+        """Whether the token that a visit began with would still open the door."""
+        try:
+            persons = self.persons()
+        except ConfigError:
+            return False  # the login says what is wrong
+        return persons.get(session.person) == session.token if persons else bool(self.start_token)
 
     def session(self, identity: str | None) -> Session | None:
         """The session of a cookie, if it is alive; its time starts anew."""
@@ -124,7 +140,7 @@ class Access:
             found = self._sessions.get(identity or "")
             if found is None:
                 return None
-            if time.monotonic() - found.seen > self.session_seconds:
+            if time.monotonic() - found.seen > self.session_seconds or not self._is_good(found):
                 del self._sessions[identity or ""]
                 return None
             found.seen = time.monotonic()

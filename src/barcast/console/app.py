@@ -13,7 +13,7 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
@@ -230,7 +230,7 @@ def create_app(
     async def guard(request: Request, call: Handler) -> Response:
         if request.url.path == "/healthz":  # a probe calls by address and learns nothing but that we run
             response: Response = Response("ok", media_type="text/plain")
-        elif _host(request) not in allowed:
+        elif _host(f"//{request.headers.get('host', '')}").hostname not in allowed:
             response = HTMLResponse("This console is not called by that name.", 421)
         else:
             try:
@@ -347,23 +347,20 @@ def create_app(
     return app
 
 
-def _host(request: Request) -> str:
-    """The name that the request calls this console by; empty where it is no name at all."""
-    try:
-        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:
-        return ""
-
-
 def _same_origin(request: Request) -> bool:
     """Browsers name the origin of a form; a request without one comes from no browser's page."""
     origin = request.headers.get("origin")
     if origin in (None, ""):
         return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    return _host(origin).netloc == request.headers.get("host")
+
+
+def _host(address: str) -> SplitResult:
+    """The parts of an address that a client wrote; all empty where it is none."""
     try:
-        return urlsplit(origin).netloc == request.headers.get("host")
+        return urlsplit(address)
     except ValueError:
-        return False
+        return urlsplit("")
 
 
 async def _form(request: Request) -> dict[str, str] | None:

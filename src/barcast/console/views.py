@@ -89,9 +89,10 @@ def number(value: float | None, form: str = "number") -> str:
 
 def overview(registry: Registry) -> dict[str, Any]:
     """Waiting challengers first, then what is live."""
-    state = registry.state()
+    rows = registry.list()
+    state = registry.state()  # after the rows: a model registered in between stands in it, and harms nothing
     waiting, live = [], []
-    for row in registry.list():
+    for row in rows:
         model = state.models[row["model"]]
         entry = {**row, "title": spoken(row["symbol"])}
         if model.waiting or (model.challenger and row["challenger_status"] == "approved"):

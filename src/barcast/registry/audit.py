@@ -61,7 +61,7 @@ def served_on(core: Changing, symbol: str | None, day: date) -> list[dict[str, A
     """What answered for `symbol` on `day` (UTC) and who decided it: its own model, else the ensemble, the
     universal one, the baseline; oldest first. Empty when nothing was live."""
     start = datetime.combine(day, time.min, UTC)
-    end = start + timedelta(days=1)
+    end = start + timedelta(days=1) if day < date.max else datetime.combine(day, time.max, UTC)
     state = core.state()
     answer: list[dict[str, Any]] = []
     chain = [core.model_name(word) for word in (symbol, names.ENSEMBLE, None, names.LINEAR)]

@@ -283,6 +283,14 @@ def test_a_damaged_online_database_is_told_as_such(store: FeatureStore, tmp_path
         again.online(["AAA"])
 
 
+def test_a_store_that_says_nothing_when_it_fails_is_told_as_such(store: FeatureStore) -> None:
+    with (
+        pytest.raises(ServingError, match=r"online store .* does not answer: TimeoutError"),
+        store._answering(),
+    ):
+        raise TimeoutError
+
+
 def test_saved_state_is_read_by_another_store_object(store: FeatureStore) -> None:
     features = make_features(SYMBOLS, 12)
     store.write_offline(features)

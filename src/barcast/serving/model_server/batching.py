@@ -144,9 +144,14 @@ class BatchScheduler:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {params.max_batch_size}")
         step = params.largest_run
         pieces = [{alias: a[at : at + step] for alias, a in inputs.items()} for at in range(0, rows, step)]
-        found = await asyncio.gather(
-            *(self._submit(servable, signature, p, outputs, _rows(p), limit) for p in pieces)
-        )
+        waiting: list[asyncio.Future[Arrays]] = []
+        try:
+            for piece in pieces:
+                waiting.append(self._submit(servable, signature, piece, outputs, _rows(piece), limit))
+            found = await asyncio.gather(*waiting)
+        finally:  # of a request that was refused or failed the other pieces are not run
+            for future in waiting:
+                future.cancel()
         return {alias: np.concatenate([part[alias] for part in found]) for alias in outputs}
 
     def _submit(
@@ -236,7 +241,8 @@ class BatchScheduler:
         for task in batch:
             self._metrics.observe(names.QUEUING_LATENCY, (now - task.arrived) * 1e6, _POOL_NAME)
         rows = sum(task.rows for task in batch)
-        size = next((s for s in queue.params.allowed_batch_sizes if s >= rows), rows)
+        allowed = queue.params.allowed_batch_sizes if rows else ()  # without a row there is none to repeat
+        size = next((s for s in allowed if s >= rows), rows)
         joined = {alias: _join([t.inputs[alias] for t in batch], size - rows) for alias in batch[0].inputs}
         limits = [task.limit for task in batch]
         limit = None if None in limits else max(limit for limit in limits if limit is not None)
@@ -272,8 +278,9 @@ def _join(arrays: list[NDArray[Any]], padding: int) -> NDArray[Any]:
             np.pad(a, [(0, 0), *((0, int(w) - h) for w, h in zip(inner, a.shape[1:], strict=True))])
             for a in arrays
         ]
-    if padding and arrays[0].shape[0]:
-        arrays = [*arrays, np.repeat(arrays[0][:1], padding, axis=0)]
+    if padding:
+        filled = next(array for array in arrays if array.shape[0])
+        arrays = [*arrays, np.repeat(filled[:1], padding, axis=0)]
     if len(arrays) == 1:
         return arrays[0]
     if arrays[0].dtype.hasobject or not all(array.flags.c_contiguous for array in arrays):

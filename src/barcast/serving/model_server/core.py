@@ -9,10 +9,10 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from barcast import logs
 from barcast.serving.model_server.batching import BatchScheduler
@@ -38,7 +38,9 @@ from barcast.serving.model_server.status import (
     precondition,
 )
 
+T = TypeVar("T")
 _LOG = logs.get("model_server")
+_LARGE_BYTES = 2**17  # some milliseconds of reading or writing JSON
 
 
 class Core:
@@ -172,6 +174,13 @@ class Core:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
         return self.manager.handle(spec.name, self._number(spec))
+
+    async def beside(self, size: int, work: Callable[..., T], *given: Any) -> T:
+        """Do `work` on a text or tensor of `size` bytes: at once when it is small, else in a thread, so that the event
+        loop goes on with the requests of others."""
+        if size < _LARGE_BYTES:
+            return work(*given)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
 
     async def run(
         self,

@@ -76,6 +76,17 @@ _REFUSED = (
 )
 
 
+_LEAST = {
+    "file_system_poll_wait_seconds": 0,
+    "max_num_load_retries": 0,
+    "load_retry_interval_micros": 0,
+    "num_load_threads": 0,
+    "num_request_iterations_for_warmup": 0,
+    "rest_api_timeout_in_ms": 1,
+    "grpc_max_threads": 1,
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"barcast-model-server: {message}.", hint="See barcast-model-server --help.")
@@ -190,7 +201,7 @@ def _check(options: Options) -> None:
         )
     if any(size < 1 for size in options.xla_batch_sizes) or not options.xla_batch_sizes:
         raise ConfigError(f"--xla_batch_sizes must be positive, got {options.xla_batch_sizes}.")
-    if options.max_num_load_retries < 0 or options.num_request_iterations_for_warmup < 0:
-        raise ConfigError(
-            "Counts cannot be negative: --max_num_load_retries, --num_request_iterations_for_warmup."
-        )
+    for name, least in _LEAST.items():
+        value = getattr(options, name)
+        if not value >= least:
+            raise ConfigError(f"--{name} must be at least {least}, got {value}.")

@@ -138,6 +138,7 @@ class GrpcDoor:
     def __init__(self, core: Core) -> None:
         options = core.options
         self._options = options
+        self._socket: Path | None = None
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", -1),
@@ -164,9 +165,10 @@ class GrpcDoor:
         Raises:
             ServingError: the port or socket is taken.
         """
-        bound = self._bind(f"{self._options.bind_address}:{self._options.port}")
+        bound = self._bind(self._options.address(self._options.port))
         if self._options.grpc_socket_path:
             self._bind(f"unix:{self._options.grpc_socket_path}", secure=False)
+            self._socket = Path(self._options.grpc_socket_path)
         await self._server.start()
         return bound
 
@@ -182,5 +184,7 @@ class GrpcDoor:
             ) from error
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuse new requests and let those in flight end."""
+        """Refuse new requests, let those in flight end, and remove the socket that was made."""
         await self._server.stop(grace_seconds)
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)

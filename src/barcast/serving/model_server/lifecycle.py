@@ -80,7 +80,10 @@ class Manager:
             self._wake.wait(self._poll_seconds or None)
             self._wake.clear()
             if not self._stopping.is_set():
-                self.scan()
+                try:
+                    self.scan()
+                except Exception as error:  # without this thread no model would see a new version again
+                    _LOG.error("the disk was not looked at", error=str(error))
 
     def scan(self) -> None:
         """Look at the disk once and begin what follows from it."""
@@ -115,7 +118,7 @@ class Manager:
                 live[number] = Version(name, number, path)
 
     def _step(self, name: str) -> None:
-        """The availability-preserving policy: at most one change of this model at a time is begun per call."""
+        """The availability-preserving policy: unload or end one version, or else begin all loads."""
         live = self._live.get(name, {})
         ready = [v for v in live.values() if v.state == State.AVAILABLE]
         spare = sorted((v for v in ready if not v.aspired), key=lambda v: v.number)
@@ -130,12 +133,10 @@ class Manager:
             if version.state == State.START and not version.aspired:
                 self._finish(version)
                 return
-        fresh = sorted((v for v in aspired if v.state == State.START), key=lambda v: -v.number)
-        if fresh:
-            fresh[0].state = State.LOADING
+        for version in sorted((v for v in aspired if v.state == State.START), key=lambda v: -v.number):
+            version.state = State.LOADING
             self.changed.notify_all()
-            self._pool.submit(self._do_load, fresh[0])
-            self._step(name)
+            self._pool.submit(self._do_load, version)
 
     def _do_load(self, version: Version) -> None:
         try:
@@ -151,7 +152,8 @@ class Manager:
             self._step(version.name)
 
     def _failed(self, version: Version, error: StatusError) -> None:
-        version.error = error
+        # Without its traceback, which would keep the graph that failed for as long as the status is told.
+        version.error = StatusError(error.code, error.message)
         version.attempts += 1
         _LOG.error(
             "a version did not load",

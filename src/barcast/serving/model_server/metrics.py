@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
+_MOST_COUNTERS = 10_000
+_OTHER = "(other)"
 _BATCH_BUCKETS = tuple(float(2**power) for power in range(15))
 
 REQUEST_COUNT = "/tensorflow/serving/request_count"
@@ -96,6 +98,11 @@ class Metrics:
 
     def request(self, model: str, status: str, api: str, entrypoint: str, seconds: float) -> None:
         """One answered request; latency is kept for successes only, as in TensorFlow Serving."""
+        counted = self._metrics[REQUEST_COUNT].values
+        if (model, status) not in counted and len(counted) >= _MOST_COUNTERS:
+            model = (
+                _OTHER  # clients may ask for any name: the names that they make up must not fill the memory
+            )
         self.count(REQUEST_COUNT, model, status)
         if status == "OK":
             self.observe(REQUEST_LATENCY, seconds * 1e6, model, api, entrypoint)

@@ -52,3 +52,12 @@ class Options:
     allow_partial_start: bool = False
     log_level: str = "warning"
     ready_fd: int = -1
+
+    def address(self, port: int) -> str:
+        """`port` on the address it listens on."""
+        return address(self.bind_address, port)
+
+
+def address(host: str, port: int) -> str:
+    """host:port; an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 
 from barcast.errors import ServingError
+from barcast.serving.model_server.options import address
 
 _STOP_SECONDS = 20.0
 _TAIL_CHARACTERS = 2000
@@ -144,8 +145,8 @@ def start(
                     writer.write(_config_text(models() if callable(models) else models).encode())
             ports = _wait_ready(process, ready.fileno(), log, timeout_seconds)
             host = str(flags.get("bind_address", "127.0.0.1"))
-            rest = f"{host}:{ports['rest_port']}" if ports["rest_port"] else ""
-            yield RunningServer(f"{host}:{ports['port']}", rest, process, log)
+            rest = address(host, ports["rest_port"]) if ports["rest_port"] else ""
+            yield RunningServer(address(host, ports["port"]), rest, process, log)
         finally:
             _end(process)
 

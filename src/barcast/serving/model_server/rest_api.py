@@ -66,17 +66,17 @@ def route(method: str, path: str) -> Route:
         raise invalid("Missing model name in request.")
     spec = model_pb2.ModelSpec(name=unquote(parts["model"]))
     if parts["version"]:
-        number = int(parts["version"])
-        if number > _LARGEST_VERSION:
+        digits = parts["version"].lstrip("0") or "0"
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
             raise invalid(f"Failed to convert version: {parts['version']} to numeric.")
-        spec.version.value = number
+        spec.version.value = int(digits)
     elif parts["label"]:
         spec.version_label = unquote(parts["label"])
     verb = parts["verb"].lower() if method == "POST" else ("metadata" if parts["what"] else "status")
     return Route(verb, spec)
 
 
-async def answer(core: Core, called: Route, body: bytes, until: float) -> dict[str, Any]:
+async def answer(core: Core, called: Route, body: bytes, until: float) -> bytes:
     """The JSON answer of a call.
 
     Raises:
@@ -84,6 +84,10 @@ async def answer(core: Core, called: Route, body: bytes, until: float) -> dict[s
     """
     if called.verb == "predict":
         return await _predict(core, called.spec, body, until)
+    return rest_json.encode(await _other(core, called, body, until))
+
+
+async def _other(core: Core, called: Route, body: bytes, until: float) -> dict[str, Any]:
     if called.verb == "classify":
         request = classification_pb2.ClassificationRequest(**_examples(called.spec, body))
         found = await protocol_examples.classify(core, request, until)
@@ -106,19 +110,21 @@ def _examples(spec: Any, body: bytes) -> dict[str, Any]:
     return {"model_spec": spec, "input": rest_examples.read_input(document)}
 
 
-async def _predict(core: Core, spec: Any, body: bytes, until: float) -> dict[str, Any]:
-    document = rest_json.parse(body)
+async def _predict(core: Core, spec: Any, body: bytes, until: float) -> bytes:
+    document = await core.beside(len(body), rest_json.parse, body)
     key = rest_json.signature_name(document) or DEFAULT_SIGNATURE
     with core.servable_of(spec) as servable:
         signature = servable.signatures.get(key)
         if signature is None:
             raise invalid(f'Serving signature name: "{key}" not found in signature def')
-        inputs, row = rest_json.read_inputs(document, signature)
+        inputs, row = await core.beside(len(body), rest_json.read_inputs, document, signature)
         for alias, default in signature.defaults.items():
             inputs.setdefault(alias, decode(default, alias))
         outputs = select_outputs(signature, ())
         found = await core.run(servable, key, inputs, outputs, api="Predict", until=until)
-        return rest_json.write_outputs({alias: found[alias] for alias in outputs}, row=row)
+        arrays = {alias: found[alias] for alias in outputs}
+        size = sum(array.nbytes for array in arrays.values())
+        return await core.beside(size, lambda: rest_json.encode(rest_json.write_outputs(arrays, row=row)))
 
 
 async def _metadata(core: Core, spec: Any, until: float) -> dict[str, Any]:

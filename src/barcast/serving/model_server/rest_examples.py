@@ -20,7 +20,10 @@ def _fill(feature: Any, name: str, value: Any) -> None:
     if kinds <= {int} and all(-_INT64 <= item < _INT64 for item in values):
         feature.int64_list.value.extend(values)
     elif kinds <= {int, float}:
-        feature.float_list.value.extend(values)
+        try:
+            feature.float_list.value.extend(values)
+        except OverflowError as error:
+            raise invalid(f"Feature: {name} has a number that no float can hold") from error
     elif kinds == {str}:
         feature.bytes_list.value.extend(item.encode() for item in values)
     elif kinds == {dict} and all(set(item) == {"b64"} for item in values):

@@ -13,7 +13,7 @@ from tensorflow.core.framework import types_pb2
 
 from barcast.serving.model_server.servable import Arrays
 from barcast.serving.model_server.status import StatusError, invalid
-from barcast.serving.model_server.tensors import dtype_name, numpy_type
+from barcast.serving.model_server.tensors import MOST_DIMENSIONS, dtype_name, numpy_type
 
 _SHOWN_CHARACTERS = 100
 
@@ -27,10 +27,12 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise invalid("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode("utf-8-sig"))
+        if b"\\ud" in body.lower():  # an escaped half of a surrogate pair is no text
+            json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: Invalid value. at offset: {error.pos}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, too deep
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Type: {_type(document)} Is not object")
@@ -84,6 +86,8 @@ def _leaves(value: Any, row: bool) -> tuple[list[Any], tuple[int, ...]]:
     level = [value]
     shape: list[int] = []
     while level and isinstance(level[0], list):
+        if len(shape) == MOST_DIMENSIONS:
+            raise invalid(f"JSON lists are nested deeper than {MOST_DIMENSIONS} dimensions")
         size = len(level[0])
         for part in level:
             if not isinstance(part, list):
@@ -235,6 +239,23 @@ def _columns(inputs: Any, signature: Any) -> dict[str, NDArray[Any]]:
     }
 
 
+def encode(document: dict[str, Any]) -> bytes:
+    """A document as JSON; its lists part by part.
+
+    Python's writer keeps the interpreter to itself until it is done: a long answer in one piece would stop all others,
+    even from a thread.
+    """
+    parts = []
+    for key, value in document.items():
+        text = f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else _text(value)
+        parts.append(f"{_text(key)}: {text}")
+    return f"{{{', '.join(parts)}}}".encode(errors="replace")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _value(array: NDArray[Any], name: str) -> Any:
     if array.dtype.kind in "OSU":
         raw = [v if isinstance(v, bytes) else str(v).encode() for v in array.ravel().tolist()]
@@ -252,11 +273,9 @@ def _value(array: NDArray[Any], name: str) -> Any:
 
 
 def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
-    if not shape:
-        return flat[0]
-    for size in reversed(shape[1:]):
-        flat = [flat[at : at + size] for at in range(0, len(flat), size)] if size else [[]] * len(flat)
-    return flat
+    array = np.empty(len(flat), dtype=np.object_)
+    array[:] = flat
+    return array.reshape(shape).tolist()
 
 
 def write_outputs(found: Arrays, *, row: bool) -> dict[str, Any]:

@@ -144,8 +144,7 @@ class RestDoor:
             model, api = called.spec.name, called.api
             body = await _body(receive, headers)
             async with asyncio.timeout(seconds):
-                found = await rest_api.answer(self._core, called, body, began + seconds)
-            content = json.dumps(found, ensure_ascii=False).encode("utf-8", errors="replace")
+                content = await rest_api.answer(self._core, called, body, began + seconds)
         except Exception as error:
             failure = expired() if isinstance(error, TimeoutError) else from_exception(error)
             if failure.code == Code.INTERNAL and not isinstance(error, StatusError):

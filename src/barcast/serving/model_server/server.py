@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barcast import logs
@@ -102,8 +101,6 @@ async def _serve(core: Core) -> None:
         await rest_door.stop()
         await grpc_door.stop(_GRACE_SECONDS)
         await loop.run_in_executor(None, core.stop)
-        if core.options.grpc_socket_path:
-            Path(core.options.grpc_socket_path).unlink(missing_ok=True)
 
 
 def _interrupt(core: Core, stop: asyncio.Event) -> None:
@@ -112,9 +109,9 @@ def _interrupt(core: Core, stop: asyncio.Event) -> None:
 
 
 def _announce(options: Options, port: int, rest_port: int) -> None:
-    print(f"Serving gRPC on {options.bind_address}:{port}", file=sys.stderr)
+    print(f"Serving gRPC on {options.address(port)}", file=sys.stderr)
     if rest_port:
-        print(f"Serving REST on {options.bind_address}:{rest_port}", file=sys.stderr)
+        print(f"Serving REST on {options.address(rest_port)}", file=sys.stderr)
     if options.ready_fd >= 0:
         with os.fdopen(options.ready_fd, "w") as pipe:
             pipe.write(json.dumps({"port": port, "rest_port": rest_port}))

@@ -82,5 +82,8 @@ def from_exception(error: BaseException) -> StatusError:
 
 
 def grpc_text(message: str) -> str:
-    """`message` as gRPC carries it: cut at 1024 characters, since it travels in a header."""
-    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "...TRUNCATED"
+    """`message` as gRPC carries it: cut at 1024 bytes, since it travels in a header."""
+    raw = message.encode(errors="replace")
+    if len(raw) <= _LONGEST_MESSAGE:
+        return message
+    return raw[:_LONGEST_MESSAGE].decode(errors="ignore") + "...TRUNCATED"

@@ -20,7 +20,7 @@ def versions_on_disk(base_path: Path) -> dict[int, Path] | None:
     """Version number → directory, for children that read as int64 (leading zeros allowed); None without the folder."""
     try:
         children = sorted(child for child in base_path.iterdir() if child.is_dir())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path that no file system takes (it came over the wire)
         return None
     found: dict[int, Path] = {}
     for child in children:

@@ -6,6 +6,7 @@ drops them silently. Outputs travel in typed fields, as TensorFlow Serving write
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tensorflow.python.framework import dtypes
 
 from barcast.serving.model_server.status import StatusError, invalid
 
+MOST_DIMENSIONS = 32
 _LARGEST_BYTES = 2**31 - 1
 _LARGEST_FILL_BYTES = 2**28  # a request of a few bytes must not claim the machine's memory
 # TensorFlow's data type → (numpy type, typed field)
@@ -99,12 +101,13 @@ def decode(proto: Any, alias: str) -> NDArray[Any]:
         raise _unreadable(alias)
     kind, field = _KINDS[proto.dtype]
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    count = 1
-    for size in shape:
-        if size < 0:
-            raise _unreadable(alias)
-        count *= size
-    if count * np.dtype(kind).itemsize > _LARGEST_BYTES or len(shape) > 32:
+    if any(size < 0 for size in shape):
+        raise _unreadable(alias)
+    count = math.prod(shape)
+    extent = math.prod(
+        max(1, size) for size in shape
+    )  # NumPy limits the other dimensions of an empty array too
+    if extent * np.dtype(kind).itemsize > _LARGEST_BYTES or len(shape) > MOST_DIMENSIONS:
         raise _unreadable(alias)
     content = proto.tensor_content
     if content:
