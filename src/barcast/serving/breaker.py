@@ -62,8 +62,3 @@ class Breaker:
             self._count += 1
             if self._trial or self._count >= self._limit:
                 self._opened, self._trial = self._timer(), False
-
-    def abandoned(self) -> None:
-        """The caller went away before there was an answer: nothing is known, and the next asker may try."""
-        with self._lock:
-            self._trial = False

@@ -181,9 +181,6 @@ class ModelClient:
                 except grpc.RpcError as error:
                     pause = self._judge(error, model, attempt, end)
                     time.sleep(pause)
-                except BaseException:
-                    self.breaker.abandoned()
-                    raise
                 else:
                     self.breaker.success()
                     return _answer(response)
@@ -215,9 +212,6 @@ class ModelClient:
             except grpc.RpcError as error:
                 pause = self._judge(error, model, attempt, end)
                 await asyncio.sleep(pause)
-            except BaseException:  # cancelled: who asked has gone
-                self.breaker.abandoned()
-                raise
             else:
                 self.breaker.success()
                 return _answer(response)
