@@ -284,3 +284,10 @@ def test_persons_tokens_name_who_decides(console: SimpleNamespace) -> None:
 def test_session_ends_after_its_time(console: SimpleNamespace) -> None:
     access = Access(console.access.persons_file, 0)
     assert access.session(access.enter(access.start_token, "ana")) is None
+
+
+def test_visits_that_nobody_comes_back_to_do_not_stay_in_memory(console: SimpleNamespace) -> None:
+    access = Access(console.access.persons_file, 0)
+    for _ in range(5):
+        assert access.enter(access.start_token, "ana")
+    assert len(access._sessions) == 1

@@ -105,6 +105,8 @@ class Access:
                 self._failures.append(time.monotonic())
                 return None
             identity = secrets.token_urlsafe(32)
+            for old in [key for key, kept in self._sessions.items() if self._over(kept)]:
+                del self._sessions[old]  # of visitors who never came back to find it over
             self._sessions[identity] = Session(person, secrets.token_urlsafe(32), time.monotonic())
             return identity
 
@@ -124,11 +126,14 @@ class Access:
             found = self._sessions.get(identity or "")
             if found is None:
                 return None
-            if time.monotonic() - found.seen > self.session_seconds:
+            if self._over(found):
                 del self._sessions[identity or ""]
                 return None
             found.seen = time.monotonic()
             return found
+
+    def _over(self, session: Session) -> bool:
+        return time.monotonic() - session.seen > self.session_seconds
 
     def leave(self, identity: str | None) -> None:
         """End a session."""
