@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barcast.wording import count
+from barcast.wording import count, state_of_run
 
 
 def test_one_is_singular_and_many_have_commas() -> None:
@@ -14,3 +14,11 @@ def test_one_is_singular_and_many_have_commas() -> None:
     ]
     assert count(1, "outcome of a day", "outcomes of a day") == "1 outcome of a day"
     assert count(3, "outcome of a day", "outcomes of a day") == "3 outcomes of a day"
+
+
+def test_a_cancelled_run_is_spelt_in_one_way_whoever_names_its_state() -> None:
+    assert [state_of_run(s) for s in ("SUCCEEDED", "CANCELED", "CANCELLED")] == [
+        "succeeded",
+        "cancelled",
+        "cancelled",
+    ]

@@ -318,3 +318,18 @@ def test_suffixes_in_capitals_missing_times_and_unknown_zones(tmp_path):
         parse_times(pl.Series([1.7e9, float("nan")]), "UTC", "", "x")
     with pytest.raises(ValueError, match="no time zone 'Mars/X'"):
         FilesConfig(timezone="Mars/X")
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [(1, 1000), (1, 1_000_000), (1000, 1_000_000_000), (1_000_000, 1_000_000_000)]
+)
+def test_epoch_numbers_of_two_units_are_refused(small, large):
+    seconds = int(T0.timestamp())
+    with pytest.raises(DataError, match="mixes units"):
+        parse_times(pl.Series([seconds * small, (seconds + 3600) * large]), "UTC", "", "x")
+
+
+def test_milliseconds_since_before_1970_are_one_unit():
+    days = pl.Series([-5, 0, 1, 30, 200, 1500, 20_000])
+    times = parse_times(days * 86_400_000, "UTC", "", "x")
+    assert times.to_list() == [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=d) for d in days]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import deltalake
 import numpy as np
 import polars as pl
 import pytest
@@ -392,3 +395,42 @@ def test_restated_factors_keep_the_time_at_which_the_prices_were_known(tmp_path)
     late = late.with_columns(high=pl.max_horizontal("high", "close"), price_factor=0.5, volume_factor=2.0)
     store.append(late)
     assert store.read(["SIM0000"])["created_timestamp"][0] == known + timedelta(hours=1)
+
+
+def _made_older(store, days):
+    """As if the table's files had been replaced and written so many days earlier."""
+    for file in (store.path / "_delta_log").glob("*.json"):
+        actions = [json.loads(line) for line in file.read_text().splitlines()]
+        for action in actions:
+            if "remove" in action:
+                action["remove"]["deletionTimestamp"] -= days * 86_400_000
+        file.write_text("\n".join(map(json.dumps, actions)))
+    for file in store.path.rglob("*.parquet"):
+        os.utime(file, (file.stat().st_mtime - days * 86_400,) * 2)
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_files_that_only_old_versions_need_are_deleted_after_a_week(tmp_path, forgotten):
+    store = BarStore(tmp_path / "bars", "1h")
+    for hour in range(4):
+        store.append(one_bar(hour=hour))
+    store.append(one_bar(hour=1, close=11, known_after=5))
+    store.compact()
+    bars, corrected = store.read(), store.corrections()
+    _made_older(store, 6)
+    store.compact()
+    assert store.read(version=3).height == 4
+    _made_older(store, 2)
+    if forgotten:  # a checkpoint of Delta's log names old files no more
+        deltalake.DeltaTable(str(store.path)).create_checkpoint()
+    store.append(one_bar(hour=9))
+    store.compact(whole=forgotten)
+    assert (
+        len(list(store.path.rglob("part-*.parquet"))) == 3
+    )  # the first joining's, the new bar's, and both joined
+    assert store.read(end=bars["event_timestamp"].max()).equals(bars)
+    assert store.corrections().equals(corrected)
+    assert store.read(as_of=bars["event_timestamp"].max()).height == 4
+    with pytest.raises(DataError, match=r"Version 3 .* deleted after a week") as refused:
+        store.read(version=3)
+    assert "as_of" in refused.value.hint

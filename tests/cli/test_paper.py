@@ -16,6 +16,7 @@ from barcast.cli.paper import _daily
 from barcast.config.evaluation import CostsConfig
 from barcast.decisions.emergency import due
 from barcast.decisions.paper import PaperAccount, PaperBar, PaperDecision
+from barcast.errors import RefusedError
 from barcast.serving import state
 
 
@@ -60,3 +61,21 @@ def test_lift_begins_the_paper_accounts_drawdown_anew(
     assert kept is not None
     assert due(kept.view(), settings.decisions) == ""
     assert not state.load_emergency(workspace).active
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "--new"], ["lift", "--by", "ana", "--reason", "checked"]])
+def test_while_a_paper_run_goes_on_nothing_else_changes_the_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    settings = config(tmp_path)
+    workspace = settings.open_workspace()
+    path = tmp_path / "config.json"
+    path.write_text(settings.model_dump_json(exclude={"storage"}))
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path))
+    state.pull(workspace, "ana", "test")
+    with paper._account_alone(workspace):
+        done = CliRunner().invoke(paper.app, [*words, "--config", str(path)])
+    assert isinstance(done.exception, RefusedError)
+    assert "`barcast paper run` of workspace 'watched' runs already" in done.exception.message
+    assert state.load_emergency(workspace).active
+    assert not paper.path_of(workspace).exists()

@@ -94,8 +94,8 @@ def test_a_cancelled_run_ends_with_its_steps_and_leaves_the_workspace_free(tmp_p
     assert [(row["run_id"], row["state"]) for row in runs.latest(config)] == [(run_id, "CANCELED")]
     os.close(runs._lock(config.open_workspace()))
     why = "by barcast runs cancel, during ingest"
-    assert f"{run_id}  canceled     {why}" in call(tmp_path, "runs", "list")[1]
-    assert f"{run_id}  canceled: {why}" in call(tmp_path, "runs", "show")[1]
+    assert f"{run_id}  cancelled    {why}" in call(tmp_path, "runs", "list")[1]
+    assert f"{run_id}  cancelled: {why}" in call(tmp_path, "runs", "show")[1]
     shown = json.loads(call(tmp_path, "runs", "show", "--json")[1])
     assert (shown["state"], shown["error"], shown["steps"]) == ("CANCELED", why, [])
 

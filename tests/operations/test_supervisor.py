@@ -169,3 +169,26 @@ def test_up_runs_a_new_workspace_restarts_what_dies_is_alone_and_stops_cleanly(t
     assert said.read_text().splitlines()[-1] == "Stopped."
     assert "killed" not in said.read_text()
     assert [one for one in everything if alive(one)] == []
+
+
+def test_a_log_that_grows_large_begins_anew_and_keeps_what_was_before(tmp_path: Path) -> None:
+    code = "import time\nfor i in range(10**6): print(f'{i:09}', flush=True); time.sleep(0.0002)"
+    stop = threading.Event()
+    supervisor = Supervisor(
+        [Program("wordy", [sys.executable, "-S", "-c", code])], tmp_path, largest_log_bytes=20_000
+    )
+    thread = threading.Thread(target=supervisor.run, args=(stop,), kwargs={"every_seconds": 0.02})
+    thread.start()
+    log, old = tmp_path / "wordy.log", tmp_path / "wordy.log.1"
+    try:
+        until(old.exists)
+        until(lambda: log.stat().st_size > 2_000)
+        process = supervisor.pids()["wordy"]
+    finally:
+        stop.set()
+        thread.join(60)
+    assert process
+    assert log.stat().st_size + old.stat().st_size < 2_000_000
+    assert old.read_text().startswith("0")
+    assert b"\0" not in log.read_bytes()  # the program goes on at the beginning, not behind a hole
+    assert old.stat().st_mode & 0o077 == 0

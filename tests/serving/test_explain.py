@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from model_double import outputs
-from serving_world import NAMES, F, T, World
+from serving_world import NAMES, F, T, World, linear_reference
 
 from barcast.errors import ServingError
 from barcast.serving import neighbours
@@ -103,3 +103,18 @@ def test_similar_windows_that_cannot_be_read_are_named_and_no_more(world: World,
         answer = predictor.predict(["AAA"], explain=True)[0]
     assert answer.explanation is not None
     assert any("neighbours.npz cannot be read" in text for text in answer.explanation.missing)
+
+
+def test_a_linear_model_is_not_said_to_have_attention(world: World) -> None:
+    """Its servable answers the name with the newest bar alone, which is no fact about it."""
+    world.live({"w._linear": {"stable": 1}})
+    world.files("w._linear", 1, {}, **linear_reference())
+    world.server.models[("w._linear", 1)] = outputs((0.1, 0.3, 0.6))
+    with world.predictor() as predictor:
+        answer = predictor.predict(["AAA"], explain=True)[0]
+    assert answer.model_kind == "linear"
+    assert answer.model_version == 1
+    assert answer.explanation is not None
+    assert answer.explanation.attention == ()
+    assert "attention" not in answer.explanation.rationale
+    assert "attention: a linear model has none." in answer.explanation.missing

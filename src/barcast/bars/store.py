@@ -27,8 +27,6 @@ from barcast.bars.schema import BARS, KEY, check, conform, content_hash, empty
 from barcast.errors import DataError, did_you_mean
 
 _ATTEMPTS = 8
-# A file this large is not written again when small ones are joined; the smaller bound, for often, spares the disk.
-_FULL_BYTES, _OFTEN_BYTES = 16 * 2**20, 256 * 2**10
 log = logs.get("bars.store")
 
 
@@ -320,14 +318,16 @@ class BarStore:
         return present, self._collect(rows.select(BARS.names()))
 
     def compact(self, *, whole: bool = True) -> int:
-        """Join the small files of many appends; earlier versions stay readable. Returns the files removed.
+        """Join the small files of many appends. Returns the files that the newest version needs no more.
+
+        Earlier versions stay readable for a week (Delta's own retention); what only older ones need is deleted. `as_of`
+        needs no earlier version: every revision of a bar is in the newest.
 
         Args:
-            whole: also join what was joined before, up to files that are quick to read.
+            whole: also join what was joined before, up to files that are quick to read, and look through the folder for
+                old files that the log no longer names.
         """
-        with table.locked(self.path):
-            done = self._open().optimize.compact(target_size=_FULL_BYTES if whole else _OFTEN_BYTES)
-            return int(done["numFilesRemoved"])
+        return table.compact(self.path, self.interval, whole=whole)
 
     def _last_known(self) -> dict[str, datetime]:
         """As `last_timestamps`, remembered for as long as nobody else writes."""
@@ -399,7 +399,7 @@ class BarStore:
         return table.opened(self.path, self.interval, version)
 
     def _scan(self, version: int | None) -> pl.LazyFrame:
-        return table.scan(self.path, self._open(version))
+        return table.scan(self.path, self._open(version), old=version is not None)
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         return table.collect(self.path, rows)

@@ -17,6 +17,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from barcast.errors import DataError
 
 _RESTORE = "Restore the folder from its backup, or remove it and ingest again."
+# A file this large is not written again when small ones are joined; the smaller bound, for often, spares the disk.
+_FULL_BYTES, _OFTEN_BYTES = 16 * 2**20, 256 * 2**10
 
 
 def opened(path: Path, interval: str, version: int | None = None) -> deltalake.DeltaTable:
@@ -43,16 +45,43 @@ def opened(path: Path, interval: str, version: int | None = None) -> deltalake.D
     return table
 
 
-def scan(path: Path, table: deltalake.DeltaTable) -> pl.LazyFrame:
+def scan(path: Path, table: deltalake.DeltaTable, *, old: bool = False) -> pl.LazyFrame:
     """The table's rows, lazily.
+
+    Args:
+        old: the version was asked for by its number; files that only it needs may have been cleaned away.
 
     Raises:
         DataError: a data file is gone or has another size than the table's log says.
     """
-    files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "size_bytes")
-    for name, size in files.iter_rows():
+    for name, size in _files(table).iter_rows():
+        if (
+            old
+            and not (path / unquote(name)).exists()
+            and name not in _files(deltalake.DeltaTable(path))["path"]
+        ):
+            raise DataError(
+                f"Version {table.version()} of the bar table at {path} cannot be read any more: files that newer "
+                "versions do not need are deleted after a week.",
+                hint="Every revision of a bar is kept: read with `as_of` what was known at a time.",
+            )
         _checked(path, name, size)
     return pl.scan_delta(table)
+
+
+def _files(table: deltalake.DeltaTable) -> pl.DataFrame:
+    """Path and size of the files that the table's version needs."""
+    return pl.DataFrame(table.get_add_actions(flatten=True)).select("path", "size_bytes")
+
+
+def compact(path: Path, interval: str, *, whole: bool) -> int:
+    """See `BarStore.compact`."""
+    with locked(path):
+        table = opened(path, interval)
+        done = table.optimize.compact(target_size=_FULL_BYTES if whole else _OFTEN_BYTES)
+        # After a while the log forgets what it removed: the whole look finds those files by their age.
+        table.vacuum(dry_run=False, full=whole)
+        return int(done["numFilesRemoved"])
 
 
 def commit_file(path: Path, version: int) -> Path:

@@ -5,6 +5,7 @@ reported.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 from barcast.cli._tensorflow import load_tensorflow
-from barcast.errors import ConfigError
+from barcast.errors import ConfigError, DataError, did_you_mean
 from barcast.wording import count
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def backtest(
     model: Annotated[str, typer.Option(help="What is trained anew: linear or network.")] = "linear",
     every_days: Annotated[float, typer.Option(help="Days between two trainings.")] = 30.0,
     first_share: Annotated[float, typer.Option(help="Share of history before the first model serves.")] = 0.5,
-    symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    symbols: Annotated[str, typer.Option(help="Answers for only these, separated by commas.")] = "",
     output: Annotated[
         Path | None, typer.Option(help="Folder of report.html, report.md and log.json.")
     ] = None,
@@ -46,7 +47,8 @@ def backtest(
 
     Each model is trained and judged only with labels that had ended at that time; what the gate promotes
     answers from the next bar on. The report compares it with the newest model without a gate, with one model
-    for ever, and with buy-and-hold and persistence.
+    for ever, and with buy-and-hold and persistence. With `--symbols` features and models still come from all
+    symbols, as in a run; only the answers of those named are measured.
     """
     if model not in KINDS:
         raise ConfigError(f"There is no model {model!r} to replay.", hint=f"Use one of: {', '.join(KINDS)}.")
@@ -55,13 +57,16 @@ def backtest(
             f"every-days {every_days:g} must be above 0 and first-share {first_share:g} between 0.05 and 0.95."
         )
     load_tensorflow()
+    import polars as pl
+
     from barcast.bars import adjusted
     from barcast.evaluation import replay
     from barcast.training.prepare import from_bars
 
     chosen = current(config)
     wanted = [s.strip() for s in symbols.split(",") if s.strip()]
-    stored = _bars(chosen, wanted)
+    stored = _bars(chosen)
+    _check_known(wanted, stored)
     bars, dataset = adjusted(stored), from_bars(stored, chosen)
     times = replay.schedule(dataset.rows, first_share=first_share, every=timedelta(days=every_days))
     trainer = _Trainer(dataset, chosen, model)
@@ -74,6 +79,10 @@ def backtest(
         horizon_bars=chosen.horizon_bars,
         on_step=None if json else lambda line: typer.echo(f"  {line}", err=True),
     )
+    if wanted:
+        only = pl.col("symbol").is_in(wanted)
+        result = replace(result, served={name: rows.filter(only) for name, rows in result.served.items()})
+        bars = bars.filter(only)
     evaluation = _evaluate(result, bars, chosen)
     folder = output or Path(chosen.storage.root) / chosen.workspace / "runs" / "backtest"
     summary = _write(folder, result, evaluation, model, every_days)
@@ -83,11 +92,21 @@ def backtest(
         _show(result, evaluation, folder)
 
 
-def _bars(config: Config, symbols: list[str]) -> pl.DataFrame:
+def _bars(config: Config) -> pl.DataFrame:
+    """Of all symbols: cross-symbol features of a few would differ from those that models learn from and answer on."""
     from barcast.bars.ingest import ingest
 
-    store = ingest(config, config.open_workspace(), symbols=symbols or None).store
-    return store.read(symbols=symbols or None)
+    return ingest(config, config.open_workspace()).store.read()
+
+
+def _check_known(wanted: list[str], stored: pl.DataFrame) -> None:
+    known = stored["symbol"].unique().sort().to_list()
+    for symbol in wanted:
+        if symbol not in known:
+            raise DataError(
+                f"There are no bars of {symbol!r} to replay.",
+                hint=did_you_mean(symbol, known) or f"Known are {', '.join(known[:10])}.",
+            )
 
 
 class _Trainer:

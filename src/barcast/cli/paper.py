@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,38 +48,39 @@ def run(
 
     settings = current(config)
     workspace = settings.open_workspace()
-    store = open_store(settings, workspace)
-    account = None if new else load_account(workspace)
-    if account is None:
-        account = fresh_account(settings, store.symbols())
-    bars = store.read()
-    start = account.last if account.last is not None else (since.replace(tzinfo=UTC) if since else None)
-    with open_predictor(settings, workspace, endpoint) as predictor:
-        signals = replay.model_signals(predictor, bars, after=start)
+    with _account_alone(workspace):
+        store = open_store(settings, workspace)
+        account = None if new else load_account(workspace)
+        if account is None:
+            account = fresh_account(settings, store.symbols())
+        bars = store.read()
+        start = account.last if account.last is not None else (since.replace(tzinfo=UTC) if since else None)
+        with open_predictor(settings, workspace, endpoint) as predictor:
+            signals = replay.model_signals(predictor, bars, after=start)
 
-    def stopped(now: PaperAccount) -> str:
-        return state.save_account(workspace, now.view(), settings).emergency_reason
+        def stopped(now: PaperAccount) -> str:
+            return state.save_account(workspace, now.view(), settings).emergency_reason
 
-    asked: Counter[str] = Counter()
+        asked: Counter[str] = Counter()
 
-    def seen(_: datetime, advice: Mapping[str, Advice]) -> None:
-        for one in advice.values():
-            asked["advice"] += 1
-            asked["acted"] += one.side != 0
-            asked.update(refusal.rule for refusal in one.refusals)
+        def seen(_: datetime, advice: Mapping[str, Advice]) -> None:
+            for one in advice.values():
+                asked["advice"] += 1
+                asked["acted"] += one.side != 0
+                asked.update(refusal.rule for refusal in one.refusals)
 
-    # the stop's trigger is looked at on every bar, but only the last state is written
-    replay.run(
-        account,
-        bars,
-        signals,
-        settings,
-        since=start,
-        emergency_reason=_once(stopped, settings, workspace),
-        seen=seen,
-    )
-    state.save_account(workspace, account.view(), settings)
-    write_atomic(path_of(workspace), account.model_dump_json())
+        # the stop's trigger is looked at on every bar, but only the last state is written
+        replay.run(
+            account,
+            bars,
+            signals,
+            settings,
+            since=start,
+            emergency_reason=_once(stopped, settings, workspace),
+            seen=seen,
+        )
+        state.save_account(workspace, account.view(), settings)
+        write_atomic(path_of(workspace), account.model_dump_json())
     _show(account, settings, json, dict(asked))
 
 
@@ -123,12 +125,13 @@ def lift(by: By, reason: Reason, config: ConfigOption = None) -> None:
     from barcast.serving import state
 
     workspace = current(config).open_workspace()
-    account = load_account(workspace)
-    state.lift(workspace, by, reason)
-    if account is not None:
+    with _account_alone(workspace):  # a run that goes on would write its own peak over this one
+        account = load_account(workspace)
+        state.lift(workspace, by, reason)
         # From here on its drawdown counts anew, or the next bar would pull the stop again.
-        account.peak = account.equity
-        write_atomic(path_of(workspace), account.model_dump_json())
+        if account is not None:
+            account.peak = account.equity
+            write_atomic(path_of(workspace), account.model_dump_json())
     print("The emergency stop is lifted.")
 
 
@@ -171,6 +174,17 @@ def stress(json: JsonOption = False, config: ConfigOption = None) -> None:
 def path_of(workspace: Workspace) -> Path:
     """Where the paper account is kept."""
     return workspace.state / "paper.json"
+
+
+def _account_alone(workspace: Workspace) -> AbstractContextManager[None]:
+    """One command at a time changes the account: of two runs at once the second would undo what the first wrote."""
+    from barcast.durable import alone
+
+    return alone(
+        workspace.state / "paper.lock",
+        f"`barcast paper run` of workspace {workspace.name!r}",
+        "Let it finish, then ask again.",
+    )
 
 
 def load_account(workspace: Workspace) -> PaperAccount | None:

@@ -17,6 +17,7 @@ from barcast.cli._options import (
     print_json,
 )
 from barcast.errors import ConfigError
+from barcast.wording import state_of_run
 
 if TYPE_CHECKING:
     from barcast.config import Config
@@ -44,7 +45,7 @@ def list_runs(
         return
     for row in rows:
         print(
-            f"{row['run_id']}  {row['state'].lower():12} {row.get('name') or row.get('error', '')}".rstrip()
+            f"{row['run_id']}  {state_of_run(row['state']):12} {row.get('name') or row.get('error', '')}".rstrip()
         )
     if not rows:
         print("No runs yet.")
@@ -84,7 +85,7 @@ def show(
         cells = (row["step"], f"{row['seconds']:.1f}", row["note"])
         print("| " + " | ".join(cells) + " |" if markdown else f"{cells[0]:18} {cells[1]:>7} s  {cells[2]}")
     if state != "SUCCEEDED" and not markdown:
-        print(f"{folder.name}  {state.lower()}{': ' if error else ''}{error}")
+        print(f"{folder.name}  {state_of_run(state)}{': ' if error else ''}{error}")
 
 
 @app.command()
@@ -104,7 +105,7 @@ def watch(
     while True:
         state = kubeflow_cluster.run_state(_named(run_id), host=host, namespace=namespace, token=token)
         if state != seen:
-            print(f"{run_id}  {state.lower()}", flush=True)
+            print(f"{run_id}  {state_of_run(state)}", flush=True)
             seen = state
         if state in ("SUCCEEDED", "SKIPPED"):
             return
@@ -121,7 +122,7 @@ def _watch_here(settings: Config, run_id: str | None) -> None:
     print(f"run {chosen}")
     show_steps(runs.watch(settings, chosen))
     state = runs.outcome(settings, chosen).get("state", "UNFINISHED")
-    print(f"{chosen}  {state.lower()}")
+    print(f"{chosen}  {state_of_run(state)}")
     if state != "SUCCEEDED":
         raise typer.Exit(1)
 

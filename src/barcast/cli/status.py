@@ -13,7 +13,7 @@ import typer
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
 from barcast.config import Config
 from barcast.errors import BarcastError
-from barcast.wording import count
+from barcast.wording import count, state_of_run
 
 _FREE_GB = 2.0
 
@@ -77,7 +77,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "watched", "not yet: barcast monitor"
     for run in facts["runs"][:3]:
         error = f": {run['error']}" if run.get("error") else ""
-        yield "run", f"{run['run_id']} {run['state'].lower()}{error}"
+        yield "run", f"{run['run_id']} {state_of_run(run['state'])}{error}"
 
 
 def _models(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ def up(
     """Run feed, queue worker, model server, gateway, console, scheduler and monitor; Ctrl+C stops all."""
     from barcast.bars.ingest import LIVE_KINDS
     from barcast.bars.live import refuse_still
-    from barcast.operations.alone import alone
+    from barcast.durable import alone
     from barcast.operations.supervisor import Supervisor
 
     settings = current(config)

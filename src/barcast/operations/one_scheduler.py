@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from barcast.durable import alone
 from barcast.errors import BarcastError, RefusedError
-from barcast.operations.alone import alone
 from barcast.workspace import Workspace
 
 HINT = "One is enough: it sees new schedules by itself."

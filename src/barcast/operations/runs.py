@@ -23,6 +23,7 @@ from typing import Any
 from barcast import clock
 from barcast.config import Config
 from barcast.errors import BarcastError, ConfigError, RefusedError, did_you_mean
+from barcast.wording import state_of_run
 from barcast.workspace import Workspace
 
 RUN_FOLDER = "BARCAST_RUN_FOLDER"  # names the run's folder to the steps of a run on this machine
@@ -277,7 +278,7 @@ def cancel(config: Config, run_id: str) -> None:
     folder = config.open_workspace().runs / find(config, run_id)
     pid = _process(folder)
     if pid is None:
-        state = outcome(config, folder.name).get("state", "unfinished").lower()
+        state = state_of_run(outcome(config, folder.name).get("state", "unfinished"))
         raise RefusedError(
             f"Run {folder.name} does not go on: it is {state}.", hint="See: barcast runs list."
         )

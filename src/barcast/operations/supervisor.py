@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from barcast import logs
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 STEADY_SECONDS = 30.0
+LARGEST_LOG_BYTES = 20 * 2**20
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Program:
     """One program to keep running.
 
     Attributes:
-        name: what people call it; its output goes to `<name>.log`.
+        name: what people call it; its output goes to `<name>.log`; what was before, when that grew large, to
+            `<name>.log.1`.
         command: the command line.
         needs: a file without which it is not started yet (nothing live to serve).
     """
@@ -57,6 +60,7 @@ class Supervisor:
         programs: in the order of their start; they are stopped in the opposite order.
         folder: where their output goes.
         stop_seconds: how long a program may take to end before it is killed.
+        largest_log_bytes: a program's log that reaches this is begun anew; one old one is kept.
         say: told what starts and ends.
     """
 
@@ -66,12 +70,13 @@ class Supervisor:
         folder: Path,
         *,
         stop_seconds: float = 15.0,
+        largest_log_bytes: int = LARGEST_LOG_BYTES,
         say: Callable[[str], None] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._watched = [_Watched(program) for program in programs]
-        self._stop_seconds = stop_seconds
+        self._stop_seconds, self._largest_log = stop_seconds, largest_log_bytes
         self._say = say or (lambda text: None)
 
     def pids(self) -> dict[str, int]:
@@ -93,6 +98,7 @@ class Supervisor:
         child, name = watched.child, watched.program.name
         if child is not None:
             code = child.poll()
+            self._cut(watched)
             if code is None:
                 return
             _signal(child.pid, signal.SIGKILL)  # what it may have left behind
@@ -136,6 +142,19 @@ class Supervisor:
                     f"{path} cannot be written ({error.strerror}); {watched.program.name} runs without it"
                 )
         return watched.log
+
+    def _cut(self, watched: _Watched) -> None:
+        """Move the content of a log that grew large aside and go on in the same file, which the program holds open."""
+        if watched.log is None or os.fstat(watched.log.fileno()).st_size < self._largest_log:
+            return
+        path = self.folder / f"{watched.program.name}.log"
+        old = path.with_name(f"{path.name}.1")
+        try:
+            old.touch(0o600)
+            shutil.copyfile(path, old)
+        except OSError as error:  # a full disk: its room is worth more than the old lines
+            self._say(f"{path} is cut; its old lines cannot be kept ({error.strerror})")
+        os.ftruncate(watched.log.fileno(), 0)
 
     def _stop_all(self) -> None:
         running = [w for w in reversed(self._watched) if w.child is not None]

@@ -82,6 +82,8 @@ def _features(situation: Situation, client: ModelClient, config: Config) -> tupl
 
 
 def _attention(situation: Situation) -> tuple[float, ...]:
+    if situation.raw.link.kind == "linear":  # every servable answers the name; its coefficients weigh no bars
+        raise ServingError("a linear model has none.")
     weights = situation.raw.outputs.get("attention")
     if weights is None:
         raise ServingError("the model gives none.")

@@ -6,6 +6,7 @@ samples → `Shadow`. Every logged answer counts, not only those that were trade
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from barcast.config.decisions import DecisionsConfig
 from barcast.decisions.confidence import side_of
 from barcast.decisions.learning import Retrain, retrain
 from barcast.decisions.rewards import missed
+from barcast.durable import alone
 from barcast.errors import ServingError
 from barcast.serving.live import LiveReader
 from barcast.serving.online import Samples, Shadow, Update, weights_of
@@ -55,7 +57,13 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
 
     Raises:
         ServingError: no universal model is live.
+        RefusedError: another learns now.
     """
+    with shadow_alone(workspace):
+        return _learn(workspace, config, log, bars)
+
+
+def _learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.DataFrame) -> Learnt:
     model = names.model_name(config.workspace, None)
     version = LiveReader(workspace.models, config.workspace).read().stable(model)
     if version is None:
@@ -87,6 +95,19 @@ def learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Dat
     if verdict.ask:
         shadow.remember(retrain_asked_at=clock.now(), retrain_accuracy=verdict.accuracy)
     return Learnt(f"{model}/{version}", len(outcomes), update, verdict)
+
+
+def shadow_alone(workspace: Workspace) -> AbstractContextManager[None]:
+    """One program at a time at the shadow: two that learn at once would mix their weights, states and judgements.
+
+    Raises:
+        RefusedError: another is at it.
+    """
+    return alone(
+        workspace.state / "shadow.lock",
+        f"`barcast feedback learn` or `offer` of workspace {workspace.name!r}",
+        "Let it finish, then ask again.",
+    )
 
 
 def _load_tensorflow() -> None:
@@ -141,13 +162,24 @@ def _keep_judged(shadow: Shadow, update: Update, facts: pl.DataFrame, labels: np
             file.unlink(missing_ok=True)
     if update.judged is None:
         return
-    for file, p in zip(files, update.judged, strict=True):
+    before = read_judged(shadow.folder)
+    for file, kept, p in zip(files, before, update.judged, strict=True):
         said = pl.DataFrame(p, schema=["p_sell", "p_hold", "p_buy"], orient="row")
         frame = facts.with_columns(pl.Series("label", labels, dtype=pl.Int8)).hstack(said)
-        kept = [pl.read_parquet(file)] if file.exists() else []
         temporary = file.with_name(f".{file.name}")
-        pl.concat([*kept, frame]).write_parquet(temporary)
+        pl.concat([kept, frame] if kept.height else [frame]).write_parquet(temporary)
         temporary.replace(file)
+
+
+def read_judged(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What shadow and champion answered to the same outcomes, row by row; both empty before the first.
+
+    A kill between the two writes leaves one of them longer: what the other lacks is cut, so that they stay pairs.
+    """
+    files = (folder / SHADOW, folder / CHAMPION)
+    mine, theirs = (pl.read_parquet(file) if file.exists() else pl.DataFrame() for file in files)
+    both = min(mine.height, theirs.height)
+    return mine.head(both), theirs.head(both)
 
 
 def _answers(log: PredictionLog, model: str, version: int, decisions: DecisionsConfig) -> pl.DataFrame:

@@ -28,6 +28,7 @@ from barcast.serving.breaker import Breaker
 from barcast.serving.caches import Window
 from barcast.serving.chain import Chain, Link, RawAnswer
 from barcast.serving.client import ModelClient
+from barcast.serving.gaps import Gaps
 from barcast.serving.live import LiveReader
 from barcast.serving.market import MarketBook
 from barcast.serving.metrics import Metrics
@@ -97,6 +98,7 @@ class Predictor:
             serving,
             config.lookback_bars,
             live=self._live,
+            gaps=Gaps(config),
         )
         self._shadows: set[Future[None]] = set()
         self.chain = Chain(

@@ -24,6 +24,7 @@ from barcast.errors import ServingError
 from barcast.serving.answers import Situation, signal_of
 from barcast.serving.caches import Window
 from barcast.serving.chain import RawAnswer
+from barcast.serving.gaps import Gaps
 from barcast.serving.market import MarketBook, micros
 from barcast.serving.predictor import Predictor
 
@@ -33,7 +34,7 @@ Signals = Mapping[datetime, list[Signal]]
 def model_signals(
     predictor: Predictor, bars: pl.DataFrame, *, after: datetime | None = None, batch: int = 64
 ) -> dict[datetime, list[Signal]]:
-    """What the live models say at every bar of `bars` that has a full window.
+    """What the live models say at every bar of `bars` that has a full window without long gaps.
 
     Args:
         bars: bars frame, as traded, with the history that features need.
@@ -52,7 +53,7 @@ def model_signals(
         calendar=calendars_of(config),
         config=config.features,
     )
-    table = predictor.live.read()
+    table, gaps = predictor.live.read(), Gaps(config)
     found: dict[datetime, list[Signal]] = {}
     for part in frame.sort("symbol", "event_timestamp").partition_by("symbol", maintain_order=True):
         symbol = str(part["symbol"][0])
@@ -64,7 +65,7 @@ def model_signals(
                 "No model is live; there is nothing to replay.", hint="Run `barcast run` first."
             )
         files = predictor.live.files(str(link.model), int(link.version or 0))
-        for chunk in _chunks(_windows(part, names, config.lookback_bars, after), batch):
+        for chunk in _chunks(_windows(part, names, config.lookback_bars, after, gaps), batch):
             keyed = {f"{symbol}\x00{i}": w for i, w in enumerate(chunk)}
             answers = predictor.chain.ask_as(link, keyed, symbol)
             for key, window in keyed.items():
@@ -185,15 +186,16 @@ class _Correlations:
 
 
 def _windows(
-    part: pl.DataFrame, names: tuple[str, ...], lookback_bars: int, after: datetime | None
+    part: pl.DataFrame, names: tuple[str, ...], lookback_bars: int, after: datetime | None, gaps: Gaps
 ) -> Iterator[Window]:
     values = part.select(names).to_numpy().astype(np.float32)
     whole = np.isfinite(values).all(axis=1)
     run = 0
     times = part["event_timestamp"].to_list()
     symbol = str(part["symbol"][0])
+    broken = gaps.before(symbol, part["event_timestamp"].dt.timestamp("us").to_numpy()) > 0
     for i, ok in enumerate(whole):
-        run = run + 1 if ok else 0
+        run = 0 if not ok else 1 if broken[i] else run + 1
         if run >= lookback_bars and (after is None or times[i] > after):
             yield Window.of(symbol, times[i], values[i - lookback_bars + 1 : i + 1])
 

@@ -2,7 +2,8 @@
 right shape.
 
 A window that is older than the newest bar of its symbol is refused here, whatever store it came from (Feast
-does not apply a TTL to online reads). A bar is known a moment before its features are, so one that has just come is
+does not apply a TTL to online reads). So is one over a gap that training would have dropped.
+A bar is known a moment before its features are, so one that has just come is
 waited for.
 """
 
@@ -19,7 +20,8 @@ from barcast import clock, logs
 from barcast.config.serving import ServingConfig
 from barcast.errors import BarcastError
 from barcast.serving.caches import Window, WindowCache
-from barcast.serving.market import History, MarketBook, moment
+from barcast.serving.gaps import Gaps
+from barcast.serving.market import History, MarketBook, micros, moment
 
 _LOOK_AGAIN_SECONDS = 0.02
 _log = logs.get("serving.windows")
@@ -44,6 +46,7 @@ class WindowReader:
         live: bars come in now, so that a row the store calls stale (by the clock) is refused; in a
         workspace of
             historical bars only the newest stored bar is compared with.
+        gaps: finds bars missing within a window; None: nobody looks.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class WindowReader:
         lookback_bars: int,
         *,
         live: bool = False,
+        gaps: Gaps | None = None,
     ) -> None:
         self._store = store
         self._book = book
         self._config = config
         self._lookback = lookback_bars
         self._live = live
+        self._gaps = gaps
         self.cache = WindowCache()
 
     def read(self, symbols: Sequence[str]) -> dict[str, Window | str]:
@@ -143,4 +148,7 @@ class WindowReader:
             age = clock.now() - window.event_timestamp
             if age > timedelta(seconds=self._config.max_stale_bars * step):
                 return f"old data: {age} old, at most {self._config.max_stale_bars:g} bars are accepted"
+        if self._gaps is not None and history is not None:
+            times = history.times[history.times <= micros(window.event_timestamp)][-self._lookback :]
+            return self._gaps.within(window.symbol, times) or window
         return window

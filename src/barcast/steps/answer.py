@@ -10,7 +10,7 @@ from barcast import clock
 from barcast.errors import BarcastError, RegistryError
 from barcast.operations.runs import first_line
 from barcast.steps._record import Run, step
-from barcast.wording import count
+from barcast.wording import count, state_of_run
 
 
 @step
@@ -86,4 +86,4 @@ def record_outcome(run: Run, state: str, error: str) -> None:
     temporary = run.folder / ".outcome.json"
     temporary.write_text(json.dumps(outcome, indent=2))
     temporary.replace(run.folder / "outcome.json")
-    run.note("succeeded" if state == "SUCCEEDED" else f"recorded: {state.lower()}")
+    run.note("succeeded" if state == "SUCCEEDED" else f"recorded: {state_of_run(state)}")

@@ -8,8 +8,6 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from barcast import clock, names
 from barcast.config import Config
 from barcast.errors import BarcastError, RefusedError
@@ -31,7 +29,7 @@ def offer(config: Config) -> tuple[int, Verdict]:
         also approves it (`barcast models approve`, or the promotion pipeline, makes it live).
 
     Raises:
-        RefusedError: it has not answered any outcome that it had not learnt from.
+        RefusedError: it has not answered any outcome that it had not learnt from, or learns now.
         ServingError: there is no shadow.
     """
     from barcast.evaluation.gate import Check, Scored, decide
@@ -39,16 +37,17 @@ def offer(config: Config) -> tuple[int, Verdict]:
 
     workspace, word = config.open_workspace(), names.UNIVERSAL
     folder = learn.folder_of(workspace)
-    if not (folder / learn.SHADOW).exists():
-        raise RefusedError(
-            "The shadow has not answered an outcome yet that it had not learnt from.",
-            hint="Let it go on: `barcast feedback learn` after the next outcomes.",
-        )
-    mine, theirs = pl.read_parquet(folder / learn.SHADOW), pl.read_parquet(folder / learn.CHAMPION)
-    registry = Registry(workspace, config)
-    champion = registry.show(word)
-    run = Run(config, workspace, new_run_id("offer"), "offer")
-    exported = learn.export_shadow(workspace, config, run.folder / "shadow")
+    with learn.shadow_alone(workspace):
+        mine, theirs = learn.read_judged(folder)
+        if not mine.height:
+            raise RefusedError(
+                "The shadow has not answered an outcome yet that it had not learnt from.",
+                hint="Let it go on: `barcast feedback learn` after the next outcomes.",
+            )
+        registry = Registry(workspace, config)
+        champion = registry.show(word)
+        run = Run(config, workspace, new_run_id("offer"), "offer")
+        exported = learn.export_shadow(workspace, config, run.folder / "shadow")
     metadata = VersionMetadata(
         kind=champion["kind"],
         data_version=champion["data_version"],

@@ -15,10 +15,11 @@ def parse_times(times: pl.Series, timezone: str, time_format: str, origin: str) 
     """Instants in UTC, or dates where the texts are dates.
 
     Numbers are read by `time_format` where there is one; else they are epoch seconds, milliseconds, microseconds or
-    nanoseconds, told by their size.
+    nanoseconds, told by the size of the largest.
 
     Raises:
-        DataError: not times, or local times that do not exist or occur twice at a daylight-saving change.
+        DataError: not times, epoch numbers of more than one unit, or local times that do not exist or occur twice at a
+            daylight-saving change.
     """
     if times.dtype.is_float():
         times = times.fill_nan(None)
@@ -51,6 +52,7 @@ def parse_times(times: pl.Series, timezone: str, time_format: str, origin: str) 
 
 def _epoch(times: pl.Series, origin: str) -> pl.Series:
     top = float(times.max() or 0)  # type: ignore[arg-type]
+    _refuse_mixed(times, top, origin)
     for limit, factor in ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1)):
         if 0 < top < limit:
             return (
@@ -63,6 +65,22 @@ def _epoch(times: pl.Series, origin: str) -> pl.Series:
     if top >= 1e17:
         return (times.cast(pl.Int64) // 1_000).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     raise DataError(f"{origin}: the time column holds numbers up to {top}.", hint="Give epoch times or text.")
+
+
+def _refuse_mixed(times: pl.Series, top: float, origin: str) -> None:
+    """In the unit of the largest, times of a smaller unit all lie in early 1970, and none in the three years after."""
+    for limit in (1e17, 1e14, 1e11):
+        if top < limit:
+            continue
+        small = times.filter((times > 0) & (times < limit / 10))
+        between = times.is_between(limit / 10, limit, closed="left").any()
+        if len(small) and not between:
+            raise DataError(
+                f"{origin}: the time column mixes units: it holds {small[0]} and {top:.0f}, and no one unit "
+                "reads both.",
+                hint="Give all times in seconds, or all in milliseconds.",
+            )
+        return
 
 
 def _text(times: pl.Series, time_format: str, origin: str) -> pl.Series:
