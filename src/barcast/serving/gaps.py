@@ -37,9 +37,8 @@ class Gaps:
         Args:
             times: (n,) ascending closes, microseconds since 1970 UTC.
         """
-        if not (
-            np.diff(times) > self._most * self._seconds * 1e6
-        ).any():  # nearly always: no calendar is asked
+        # Nearly always no two bars are that far apart, and no calendar is asked.
+        if not (np.diff(times) > self._most * self._seconds * 1e6).any():
             return np.zeros(len(times))
         closes = _closes(self._calendars(symbol).name, self._interval, int(times[0]), int(times[-1]))
         stamps = pl.Series(times).cast(pl.Datetime("us", "UTC"))
