@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from barcast.bars.sources.simulator import simulate
 from barcast.cli import paper
 from barcast.cli.paper import _daily
+from barcast.config import Config
 from barcast.config.evaluation import CostsConfig
 from barcast.decisions.emergency import due
 from barcast.decisions.paper import PaperAccount, PaperBar, PaperDecision
@@ -35,15 +36,21 @@ def test_days_of_stocks_and_coins_together_keep_every_move_of_both() -> None:
     assert weekend[0] == pytest.approx(friday[0])
 
 
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Path]:
+    """A configuration whose state lies under `tmp_path`, and the file that commands read it from."""
+    settings = config(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(settings.model_dump_json(exclude={"storage"}))
+    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path))
+    return settings, path
+
+
 def test_lift_begins_the_paper_accounts_drawdown_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else its next bar would pull the stop again, and nobody could ever lift it."""
-    settings = config(tmp_path)
+    settings, path = configured(tmp_path, monkeypatch)
     workspace = settings.open_workspace()
-    path = tmp_path / "config.json"
-    path.write_text(settings.model_dump_json(exclude={"storage"}))
-    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path))
     account = PaperAccount(capital=1000.0, horizon_bars=1, interval_seconds=3600, symbols=["A"])
     costs = CostsConfig(position_rule="latest")
     for i, price in enumerate((100.0, 100.0, 60.0)):
@@ -67,11 +74,8 @@ def test_lift_begins_the_paper_accounts_drawdown_anew(
 def test_while_a_paper_run_goes_on_nothing_else_changes_the_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    settings = config(tmp_path)
+    settings, path = configured(tmp_path, monkeypatch)
     workspace = settings.open_workspace()
-    path = tmp_path / "config.json"
-    path.write_text(settings.model_dump_json(exclude={"storage"}))
-    monkeypatch.setenv("BARCAST_ROOT", str(tmp_path))
     state.pull(workspace, "ana", "test")
     with paper._account_alone(workspace):
         done = CliRunner().invoke(paper.app, [*words, "--config", str(path)])

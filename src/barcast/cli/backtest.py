@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
-from barcast.cli._tensorflow import load_tensorflow
 from barcast.errors import ConfigError, DataError, did_you_mean
+from barcast.quiet_tensorflow import load_tensorflow
 from barcast.wording import count
 
 if TYPE_CHECKING:

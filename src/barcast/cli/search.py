@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
-from barcast.cli._tensorflow import load_tensorflow
 from barcast.cli.train import say, stored_dataset
+from barcast.quiet_tensorflow import load_tensorflow
 from barcast.wording import count
 
 experiment_app = typer.Typer(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from barcast.cli._options import ConfigOption, JsonOption, current, print_json
-from barcast.cli._tensorflow import load_tensorflow
+from barcast.quiet_tensorflow import load_tensorflow
 
 
 def say(text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from barcast import clock, logs, names
+from barcast import clock, names
 from barcast.bars import adjusted, calendars_of
 from barcast.bars.calendars import expected_closes
 from barcast.config import Config
@@ -24,6 +24,7 @@ from barcast.decisions.learning import Retrain, retrain
 from barcast.decisions.rewards import missed
 from barcast.durable import alone
 from barcast.errors import ServingError
+from barcast.quiet_tensorflow import load_tensorflow
 from barcast.serving.live import LiveReader
 from barcast.serving.online import Samples, Shadow, Update, weights_of
 from barcast.serving.prediction_log import PredictionLog, with_times
@@ -71,7 +72,7 @@ def _learn(workspace: Workspace, config: Config, log: PredictionLog, bars: pl.Da
             "No universal network is live, and only its copy learns.",
             hint="See `barcast models list`: the gate may have kept it out.",
         )
-    _load_tensorflow()
+    load_tensorflow()
     from barcast.training import TrainedModel
 
     log.join_outcomes(bars, config.horizon_bars)
@@ -108,13 +109,6 @@ def shadow_alone(workspace: Workspace) -> AbstractContextManager[None]:
         f"`barcast feedback learn` or `offer` of workspace {workspace.name!r}",
         "Let it finish, then ask again.",
     )
-
-
-def _load_tensorflow() -> None:
-    """Now and quietly: a command says only what is its own."""
-    with logs.hushed():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
 
 
 def look(config: str) -> str:
@@ -305,7 +299,7 @@ def export_shadow(workspace: Workspace, config: Config, path: Path) -> Path:
     Raises:
         ServingError: there is none yet.
     """
-    _load_tensorflow()
+    load_tensorflow()
     from barcast.training import TrainedModel
 
     model = names.model_name(config.workspace, None)

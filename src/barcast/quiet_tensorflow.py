@@ -1,4 +1,4 @@
-"""TensorFlow for commands that train in this process."""
+"""TensorFlow for commands that train in their own process."""
 
 from __future__ import annotations
 
