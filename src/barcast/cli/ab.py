@@ -71,15 +71,10 @@ def report(
 def _outcomes(settings: Any, workspace: Any, champion: Path) -> Any:
     """Labels of all bars, with the class limits that the champion was trained with."""
     from barcast import labels
-    from barcast.bars import adjusted, calendars_of
-    from barcast.bars.calendars import expected_closes
+    from barcast.bars import adjusted
     from barcast.bars.store import BarStore
+    from barcast.known_outcomes import known_outcomes
 
     trained = parse((champion / "assets.extra" / "model.json").read_text(encoding="utf-8"))
     bars = adjusted(BarStore(workspace.bars, settings.interval).read())
-    # By the calendar, as in training: a night or a weekend is no gap.
-    expected = expected_closes(bars, settings.interval, calendars_of(settings))
-    made = labels.make(
-        bars, horizon_bars=settings.horizon_bars, config=settings.labels, expected_times=expected
-    )
-    return labels.classify(made.filter("valid"), labels.Thresholds(**trained["info"]["thresholds"]))
+    return labels.classify(known_outcomes(bars, settings), labels.Thresholds(**trained["info"]["thresholds"]))

@@ -16,7 +16,6 @@ import polars as pl
 
 from barcast import clock, names
 from barcast.bars import adjusted, calendars_of
-from barcast.bars.calendars import expected_closes
 from barcast.config import Config
 from barcast.config.decisions import DecisionsConfig
 from barcast.decisions.confidence import side_of
@@ -24,6 +23,7 @@ from barcast.decisions.learning import Retrain, retrain
 from barcast.decisions.rewards import missed
 from barcast.durable import alone
 from barcast.errors import ServingError
+from barcast.known_outcomes import known_outcomes
 from barcast.quiet_tensorflow import load_tensorflow
 from barcast.serving.live import LiveReader
 from barcast.serving.online import Samples, Shadow, Update, weights_of
@@ -211,12 +211,9 @@ def _table(bars: pl.DataFrame, config: Config, shadow: Shadow) -> pl.DataFrame:
 
     info = shadow.champion.info
     whole = adjusted(bars)
-    calendars = calendars_of(config)
-    features = compute(whole, interval=config.interval, calendar=calendars, config=config.features)
-    # What training leaves out (a horizon over a long gap) is no lesson here either; nights are no gaps.
-    expected = expected_closes(whole, config.interval, calendars)
-    made = labels.make(whole, horizon_bars=config.horizon_bars, config=config.labels, expected_times=expected)
-    known = labels.classify(made.filter("valid"), info.thresholds).select(
+    features = compute(whole, interval=config.interval, calendar=calendars_of(config), config=config.features)
+    # What training leaves out is no lesson here either.
+    known = labels.classify(known_outcomes(whole, config), info.thresholds).select(
         "symbol", "event_timestamp", "label_end_timestamp", "label"
     )
     return features.select("symbol", "event_timestamp", *info.feature_names).join(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from barcast import clock, labels
-from barcast.bars.calendars import calendars_of, expected_closes
 from barcast.bars.ingest import LIVE_KINDS, open_store
 from barcast.bars.schema import adjusted, empty
 from barcast.config import Config
+from barcast.known_outcomes import known_outcomes
 
 if TYPE_CHECKING:
     from barcast.registry import Registry
@@ -84,16 +84,7 @@ class Collected:
         """Usable labels of all bars, without classes (each model has its own limits)."""
         if self.bars.is_empty():
             return pl.DataFrame()
-        bars = adjusted(self.bars)
-        # By the calendar, as in training: a night or a weekend is no gap.
-        expected = expected_closes(bars, self.config.interval, calendars_of(self.config))
-        made = labels.make(
-            bars,
-            horizon_bars=self.config.horizon_bars,
-            config=self.config.labels,
-            expected_times=expected,
-        )
-        return made.filter("valid")
+        return known_outcomes(adjusted(self.bars), self.config)
 
     @cached_property
     def answers(self) -> pl.DataFrame:
